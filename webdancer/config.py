@@ -1,0 +1,250 @@
+"""Settings: a TOML file becomes one frozen object that travels through all stages.
+
+An unknown key, a wrong type or a missing file is an error that names the key, the value, the file and the nearest known
+key. Every setting has a default, so that an empty file is the embedded default; `configs/*.toml` show the settings in use.
+"""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from webdancer.errors import ConfigError
+from webdancer.records import CotMode
+
+
+class Settings(BaseModel):
+    """Base of all sections: frozen, no unknown keys, no silent conversions between types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class WorldSettings(Settings):
+    """The embedded web. Ignored where `crawl.urls` names real sites."""
+
+    num_pages: int = Field(2000, ge=20)
+    num_heldout_pages: int = Field(1200, ge=20)
+    seed: int = 7
+    heldout_seed: int = 8
+
+
+class CrawlSettings(Settings):
+    """How sites are crawled."""
+
+    urls: tuple[str, ...] = ()
+    """Root URLs. Empty: the embedded web."""
+    resolve: dict[str, str] = {}
+    """Host name → `address:port`, used in place of DNS."""
+    max_pages: int = Field(5000, ge=1)
+    max_depth: int = Field(12, ge=0)
+    max_pages_per_host: int = Field(5000, ge=1)
+    same_host: bool = True
+    """Stay on the hosts of the root URLs."""
+    path_prefixes: tuple[str, ...] = ()
+    """Only URLs whose path starts with one of these; empty: all."""
+    include: tuple[str, ...] = ()
+    """Regular expressions; a URL must match one of them, if there are any."""
+    exclude: tuple[str, ...] = ()
+    """Regular expressions; a URL that matches one of them is left out."""
+    headers: dict[str, str] = {}
+    user_agent: str = "webdancer/0.1"
+    obey_robots: bool = True
+    max_per_host: int = Field(8, ge=1)
+    """Requests to one host under way at once."""
+    delay_s: float = Field(0.0, ge=0)
+    """Least time between two requests to one host; a longer Crawl-delay in robots.txt wins."""
+    max_crawl_delay_s: float = Field(30.0, ge=0)
+    timeout_s: float = Field(20.0, gt=0)
+    max_bytes: int = Field(20_000_000, ge=1)
+    """Largest body, after decompression."""
+    max_compression_ratio: int = Field(200, ge=1)
+    max_redirects: int = Field(5, ge=0)
+    max_url_length: int = Field(2000, ge=10)
+    max_path_repeats: int = Field(3, ge=1)
+    """How often one path segment may recur in a URL before it counts as a trap."""
+    max_per_pattern: int = Field(2000, ge=1)
+    """Pages of one URL pattern (digits folded, query values dropped) on one host before the rest counts as a trap."""
+
+
+class EndpointSettings(Settings):
+    """One chat model."""
+
+    base_url: str = "scribe"
+    """`scribe` for the built-in reader, or the root of an OpenAI-compatible API (`https://…/v1`)."""
+    model: str = "scribe"
+    api_key_env: str | None = None
+    """Name of the environment variable that holds the key."""
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    timeout_s: float = Field(120.0, gt=0)
+    max_attempts: int = Field(5, ge=1)
+    max_concurrent: int = Field(32, ge=1)
+    requests_per_minute: int | None = Field(None, ge=1)
+
+
+class ScribeFaultSettings(Settings):
+    """Shares of episodes in which the scribe, as teacher, commits one labelled fault."""
+
+    broken_json: float = Field(0.03, ge=0, le=1)
+    unknown_tool: float = Field(0.03, ge=0, le=1)
+    two_actions: float = Field(0.03, ge=0, le=1)
+    invented_observation: float = Field(0.03, ge=0, le=1)
+    repetition: float = Field(0.03, ge=0, le=1)
+    wrong_answer: float = Field(0.04, ge=0, le=1)
+    giving_up: float = Field(0.03, ge=0, le=1)
+
+
+class LlmSettings(Settings):
+    """The model of each role; a role left out takes `default`."""
+
+    default: EndpointSettings = EndpointSettings()
+    teacher: EndpointSettings | None = None
+    writer: EndpointSettings | None = None
+    rewriter: EndpointSettings | None = None
+    summariser: EndpointSettings | None = None
+    judge: EndpointSettings | None = None
+    critic: EndpointSettings | None = None
+    faults: ScribeFaultSettings = ScribeFaultSettings()
+
+
+class AgentSettings(Settings):
+    """Limits of one episode."""
+
+    max_steps: int = Field(24, ge=1)
+    max_tokens: int = Field(32_000, ge=1)
+    """Prompt and completion tokens of the longest call of an episode, as the model's usage counts them."""
+    max_seconds: float = Field(600.0, gt=0)
+    max_turn_tokens: int = Field(4096, ge=1)
+    max_invalid_turns: int = Field(3, ge=1)
+    """Invalid turns in a row before the episode ends."""
+    force_answer: bool = True
+    """Demand an answer once when a limit is reached."""
+    num_results: int = Field(10, ge=1)
+    max_queries: int = Field(3, ge=1)
+    """Queries (or URLs) used of one call."""
+    max_page_chars: int = Field(30_000, ge=100)
+    """Characters of a page that the summariser is shown."""
+    tool_timeout_s: float = Field(60.0, gt=0)
+
+
+class SynthSettings(Settings):
+    """How questions are made."""
+
+    num_questions: dict[str, int] = {"count": 360, "multi_hop": 360, "intersection": 360, "easy_to_hard": 360}
+    """Kept questions per kind that are aimed at, on the training web."""
+    num_heldout_questions: dict[str, int] = {"count": 110, "multi_hop": 110, "intersection": 110, "easy_to_hard": 110}
+    pages_per_group: int = Field(4, ge=2)
+    max_groups_per_question: float = Field(6.0, gt=0)
+    """Page groups tried per question aimed at, before a kind is given up."""
+    max_reasks: int = Field(2, ge=0)
+    min_rewrites: int = Field(1, ge=1)
+    max_rewrites: int = Field(5, ge=1)
+    max_answer_share: float = Field(0.04, gt=0, le=1)
+    """Largest share of a kind's questions that one answer may have."""
+    drop_easy: bool = True
+    """Drop questions that a closed-book answer or one search already gets right."""
+
+
+class SampleSettings(Settings):
+    """How trajectories are sampled from the teacher."""
+
+    mode: CotMode = CotMode.SHORT
+    max_attempts: int = Field(5, ge=1)
+    concurrency: int = Field(64, ge=1)
+    temperature: float = Field(0.6, ge=0)
+    top_p: float = Field(0.95, gt=0, le=1)
+    sft_share: float = Field(0.5, gt=0, lt=1)
+    """Share of the training questions that are put to the teacher; the others wait for RL."""
+
+
+class FunnelSettings(Settings):
+    """Thresholds of the quality rules (paper, section 3.2)."""
+
+    ngram: int = Field(10, ge=2)
+    max_ngram_repeats: int = Field(4, ge=1)
+    max_action_repeats: int = Field(2, ge=1)
+    """How often the very same call may be made."""
+    min_actions: int = Field(2, ge=0)
+    max_tool_errors: int = Field(3, ge=0)
+    use_critic: bool = True
+
+
+class EvalSettings(Settings):
+    """How held-out questions are scored."""
+
+    systems: tuple[Literal["scribe", "closed_book", "guess", "one_search"], ...] = (
+        "scribe",
+        "closed_book",
+        "guess",
+        "one_search",
+    )
+    concurrency: int = Field(64, ge=1)
+
+
+class Config(Settings):
+    """All settings of a run."""
+
+    seed: int = 0
+    world: WorldSettings = WorldSettings()
+    crawl: CrawlSettings = CrawlSettings()
+    llm: LlmSettings = LlmSettings()
+    agent: AgentSettings = AgentSettings()
+    synth: SynthSettings = SynthSettings()
+    sample: SampleSettings = SampleSettings()
+    funnel: FunnelSettings = FunnelSettings()
+    eval: EvalSettings = EvalSettings()
+
+
+def load_config(path: Path) -> Config:
+    """Read a TOML file.
+
+    Raises:
+        ConfigError: the file is missing or no TOML, a key is unknown, or a value does not fit.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.toml")], n=1, cutoff=0.4)
+        hint = f"; did you mean {path.parent / near[0]}?" if near else ""
+        raise ConfigError(f"cannot read the config file {path}: {error.strerror}{hint}") from None
+    try:
+        return parse_config(tomllib.loads(text), source=str(path))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+
+
+def parse_config(values: dict[str, object], *, source: str) -> Config:
+    """Check settings that were read from `source`.
+
+    Raises:
+        ConfigError: all problems, a line each, every one with key, value, file and the nearest known key.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors(include_url=False):
+            keys = [str(part) for part in problem["loc"]]
+            key = ".".join(keys)
+            if problem["type"] == "extra_forbidden":
+                known = _known_keys(keys[:-1])
+                near = difflib.get_close_matches(keys[-1], known, n=1, cutoff=0.0)
+                lines.append(
+                    f"{source}: unknown key {key!r} (value {problem['input']!r}); nearest known key: {near[0]!r}"
+                )
+            else:
+                lines.append(f"{source}: {key!r}: got {problem['input']!r}: {problem['msg']}")
+        raise ConfigError("\n".join(lines)) from None
+
+
+def _known_keys(path: list[str]) -> list[str]:
+    """Names of the settings in the section at `path`."""
+    section: type[BaseModel] = Config
+    for name in path:
+        annotation = section.model_fields[name].annotation
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        section = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+    return list(section.model_fields)

@@ -1,0 +1,37 @@
+"""The errors that a user can meet. Each message says what, which id or file, got, expected, and what to do.
+
+WebdancerError
+├── ConfigError     a setting is unknown, of the wrong type, or its file is missing
+├── StoreError      a records file is locked, damaged in its middle, or the disk is full
+├── SnapshotError   a snapshot is missing, incomplete, or of another version
+├── PromptError     a prompt file lacks a field or names an unknown one
+└── ModelError      a chat endpoint failed for good, after retries
+"""
+
+
+class WebdancerError(Exception):
+    """Base of all errors that are shown to the user without a traceback."""
+
+
+class ConfigError(WebdancerError):
+    """A setting is unknown, of the wrong type, or its file is missing."""
+
+
+class StoreError(WebdancerError):
+    """A records file is locked by another process, damaged, or cannot be written."""
+
+
+class SnapshotError(WebdancerError):
+    """A snapshot is missing, incomplete, or was written by another version."""
+
+
+class PromptError(WebdancerError):
+    """A prompt and the fields given to it do not agree."""
+
+
+class ModelError(WebdancerError):
+    """A chat model could not answer: the endpoint failed for good, or its answer was cut off."""
+
+
+class ContextFullError(ModelError):
+    """The endpoint refused the request because the context is full."""

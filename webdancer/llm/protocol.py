@@ -1,0 +1,57 @@
+"""The one chat protocol that every LLM role speaks.
+
+A role (question writer, teacher, summariser, judge ...) is a prompt; a model is anything that answers a list of
+messages. The scribe, an OpenAI-compatible endpoint and a local policy all stand behind `ChatModel`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from webdancer.records import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One chat message. `reasoning` is the model's separate reasoning text, only on assistant messages."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+    reasoning: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Sampling settings of one call. `None` leaves a setting to the endpoint."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChatReply:
+    """A model's answer. `finish` is `length` where `max_tokens` cut it."""
+
+    content: str
+    reasoning: str | None = None
+    finish: Literal["stop", "length"] = "stop"
+    usage: Usage = field(default_factory=Usage)
+
+
+class ChatModel(Protocol):
+    """Anything that answers a list of messages."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def chat(self, messages: Sequence[Message], sampling: Sampling) -> ChatReply:
+        """Answer `messages`.
+
+        Raises:
+            ModelError: the endpoint failed for good (retries are the model's own business).
+            ContextFullError: the messages do not fit the model's context.
+        """
+        ...

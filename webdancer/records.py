@@ -1,0 +1,215 @@
+"""The records that the stages hand to each other, one JSON object per line in a file.
+
+Implements the vocabulary of the paper's sections 2 to 4: questions, ReAct steps, trajectories and the funnel's
+verdicts. Everything is frozen, and an unknown field is an error, so that a file written by another version is noticed
+rather than half read. This module imports nothing of ours.
+"""
+
+from datetime import date, datetime
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+
+class Record(BaseModel):
+    """Base of all records: frozen, no unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Page(Record):
+    """One page of a snapshot, after extraction."""
+
+    url: str
+    title: str
+    text: str
+    """Main text. Headings are lines that open with `#`, list items open with `- `, table cells are joined by ` | `."""
+    links: tuple[str, ...] = ()
+    """Absolute, canonical URLs in the order of the page, each once."""
+    published: date | None = None
+    fetched_at: datetime
+    content_hash: str
+    """Hex SHA-256 of the body as received, after content decoding."""
+
+
+class QAKind(StrEnum):
+    """The question types of CRAWLQA, and E2HQA (paper, section 2)."""
+
+    COUNT = "count"
+    MULTI_HOP = "multi_hop"
+    INTERSECTION = "intersection"
+    EASY_TO_HARD = "easy_to_hard"
+
+
+class QASplit(StrEnum):
+    """What a question is for. The three sets are disjoint."""
+
+    SFT = "sft"
+    RL = "rl"
+    HELDOUT = "heldout"
+
+
+class QA(Record):
+    """One question with its reference answer."""
+
+    id: str
+    question: str
+    answer: str
+    kind: QAKind
+    evidence_urls: tuple[str, ...]
+    parent_id: str | None = None
+    """For easy_to_hard: the question that this one was rewritten from."""
+    num_rewrites: int = 0
+    split: QASplit | None = None
+
+
+class ToolError(StrEnum):
+    """Why a step has no ordinary observation. The first five are the model's mistakes, the others the tool's failures."""
+
+    INVALID_JSON = "invalid_json"
+    UNKNOWN_TOOL = "unknown_tool"
+    INVALID_ARGUMENTS = "invalid_arguments"
+    INVALID_FORMAT = "invalid_format"
+    INVENTED_OBSERVATION = "invented_observation"
+    TOOL_FAILED = "tool_failed"
+    TOOL_TIMEOUT = "tool_timeout"
+
+
+class Step(Record):
+    """One round of thought, action and observation. The turn that holds the answer is a step without a tool."""
+
+    thought: str
+    tool: str | None = None
+    arguments: dict[str, JsonValue] = Field(default_factory=dict)
+    observation: str | None = None
+    error: ToolError | None = None
+    raw: str | None = None
+    """The turn as the model wrote it, kept only where it does not follow the format."""
+    seconds: float = 0.0
+
+
+class Status(StrEnum):
+    """How an episode ended."""
+
+    ANSWERED = "answered"
+    FORCED_ANSWER = "forced_answer"
+    """Answered only when a limit was reached and the loop demanded an answer."""
+    STEP_LIMIT = "step_limit"
+    TOKEN_LIMIT = "token_limit"
+    TIME_LIMIT = "time_limit"
+    CONTEXT_FULL = "context_full"
+    INVALID_FORMAT = "invalid_format"
+    MODEL_ERROR = "model_error"
+
+
+class CotMode(StrEnum):
+    """Short CoT: thought and action in one text. Long CoT: the thought is the model's reasoning (paper, section 3)."""
+
+    SHORT = "short"
+    LONG = "long"
+
+
+class Usage(Record):
+    """What an episode or a call consumed."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    llm_calls: int = 0
+    tool_calls: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(**{name: getattr(self, name) + getattr(other, name) for name in type(self).model_fields})
+
+
+class Trajectory(Record):
+    """One episode. Text only: SFT, judge, report and app read it."""
+
+    id: str
+    qa_id: str
+    question: str
+    model: str
+    seed: int
+    mode: CotMode = CotMode.SHORT
+    steps: tuple[Step, ...]
+    answer: str | None
+    status: Status
+    usage: Usage = Usage()
+
+
+class VerdictStage(StrEnum):
+    """The funnel's stages in their order (paper, section 3.2)."""
+
+    VALIDITY = "validity"
+    CORRECTNESS = "correctness"
+    RULES = "rules"
+    CRITIC = "critic"
+
+
+class VerdictReason(StrEnum):
+    """Why a trajectory passed or fell."""
+
+    PASSED = "passed"
+    # validity
+    NOT_ANSWERED = "not_answered"
+    NO_THOUGHT = "no_thought"
+    BROKEN_TAGS = "broken_tags"
+    INVALID_JSON = "invalid_json"
+    UNKNOWN_TOOL = "unknown_tool"
+    INVALID_ARGUMENTS = "invalid_arguments"
+    TEXT_OUTSIDE_TAGS = "text_outside_tags"
+    # correctness
+    WRONG_ANSWER = "wrong_answer"
+    JUDGE_FAILED = "judge_failed"
+    # rules
+    SEVERAL_ACTIONS = "several_actions"
+    INVENTED_OBSERVATION = "invented_observation"
+    REPETITION = "repetition"
+    REPEATED_ACTION = "repeated_action"
+    TOO_FEW_ACTIONS = "too_few_actions"
+    TOO_MANY_ERRORS = "too_many_errors"
+    # critic
+    REDUNDANT = "redundant"
+    OFF_GOAL = "off_goal"
+    ILLOGICAL = "illogical"
+    INACCURATE = "inaccurate"
+    CRITIC_FAILED = "critic_failed"
+
+
+class Verdict(Record):
+    """What one stage of the funnel says of one trajectory."""
+
+    id: str
+    """`TRAJECTORY_ID/STAGE`"""
+    trajectory_id: str
+    stage: VerdictStage
+    keep: bool
+    reason: VerdictReason
+    score: float | None = None
+    detail: str = ""
+
+
+class Judgement(Record):
+    """Does an answer equal the reference? The judge's word and the normalised exact match, both recorded."""
+
+    correct: bool
+    """The judge role's verdict."""
+    exact_match: bool
+    text: str
+    """The judge's reason, verbatim."""
+
+
+class EvalResult(Record):
+    """One question put to one system."""
+
+    id: str
+    """`SYSTEM/QA_ID`"""
+    system: str
+    qa_id: str
+    kind: QAKind
+    num_rewrites: int
+    answer: str | None
+    correct: bool
+    exact_match: bool
+    status: Status
+    num_actions: int = 0
+    trajectory_id: str | None = None

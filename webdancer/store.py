@@ -1,0 +1,171 @@
+"""Append-only JSONL files of records: one writer, resumable by id, whole lines or nothing.
+
+A line counts once it ends with a newline. A torn last line (power cut, kill -9 in the middle of a write) is cut off when
+the file is next opened for writing, and skipped when it is read. A line that is damaged elsewhere is an error, because
+something other than us wrote it.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+from pydantic import ValidationError
+
+from webdancer.errors import StoreError
+from webdancer.records import Record
+
+R = TypeVar("R", bound=Record)
+
+_FSYNC_EVERY = 256
+"""Records between two fsyncs. kill -9 loses none (the kernel has them); a power cut loses at most so many."""
+
+
+class RecordWriter(Generic[R]):
+    """Appends records of one type to a file; at most one writer at a time, in this process or another.
+
+    Args:
+        path: the file; made with its folders where missing.
+        model: the record type. Its records need an `id` field where `key` is left alone.
+        key: name of the field that identifies a record; `ids` holds those that are already in the file.
+
+    Raises:
+        StoreError: another writer holds the file, or a line of it is damaged.
+    """
+
+    def __init__(self, path: Path, model: type[R], *, key: str = "id") -> None:
+        self.path, self._model, self._key = path, model, key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("ab+")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise StoreError(f"{path}: another process is writing it; stop that run or choose another folder") from None
+        self._repair_tail()
+        self.ids: set[str] = {str(getattr(record, key)) for record in read_records(path, model)}
+        self._unsynced = 0
+
+    def _repair_tail(self) -> None:
+        """Cut off what follows the last newline."""
+        size = self._file.seek(0, os.SEEK_END)
+        end = size
+        while end > 0:
+            start = max(0, end - 65536)
+            self._file.seek(start)
+            newline = self._file.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                end = start + newline + 1
+                break
+            end = start
+        if end < size:
+            self._file.truncate(end)
+
+    def append(self, record: R) -> None:
+        """Append one record as one whole line.
+
+        Raises:
+            StoreError: the record's id is already in the file, or the disk is full (the file keeps its end).
+        """
+        record_id = str(getattr(record, self._key))
+        if record_id in self.ids:
+            raise StoreError(f"{self.path}: {self._key} {record_id!r} is already in the file")
+        line = record.model_dump_json().encode() + b"\n"
+        size = os.fstat(self._file.fileno()).st_size
+        try:
+            self._file.write(line)
+            self._file.flush()
+            self._unsynced += 1
+            if self._unsynced >= _FSYNC_EVERY:
+                self.sync()
+        except OSError as error:
+            self._drop_partial(size)
+            raise StoreError(
+                f"{self.path}: could not append {self._key} {record_id!r}: {error.strerror}. "
+                "Nothing before it is lost; free some space and run the same command again"
+            ) from error
+        self.ids.add(record_id)
+
+    def _drop_partial(self, size: int) -> None:
+        """Leave the file as it was: what a failed write left in Python's buffer must not reach the disk later."""
+        os.ftruncate(self._file.fileno(), size)
+        raw = self._file.detach()
+        self._file = os.fdopen(os.dup(raw.fileno()), "ab+")  # the duplicate keeps the lock
+        raw.close()
+
+    def sync(self) -> None:
+        """Bring all appended records to the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._unsynced = 0
+
+    def close(self) -> None:
+        """Sync and release the file."""
+        if not self._file.closed:
+            self.sync()
+            self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+
+def read_records(path: Path, model: type[R]) -> Iterator[R]:
+    """The records of a file in their order; a torn last line is skipped, a missing file holds none.
+
+    Raises:
+        StoreError: a line before the last is damaged or of another type.
+    """
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                yield model.model_validate_json(line)
+            except ValidationError as error:
+                first = error.errors(include_url=False)[0]
+                where = ".".join(str(part) for part in first["loc"]) or "line"
+                raise StoreError(
+                    f"{path}, line {number}: not a {model.__name__} record ({where}: {first['msg']}); "
+                    "it may come from another version: start a new run folder"
+                ) from None
+
+
+def write_records(path: Path, records: Iterable[Record]) -> int:
+    """Write a whole file anew: it appears complete or not at all. Returns how many records it holds."""
+    lines = [record.model_dump_json() for record in records]
+    write_atomic(path, "".join(line + "\n" for line in lines))
+    return len(lines)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a JSON file anew: it appears complete or not at all."""
+    write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a text file through a temporary one and a rename.
+
+    Raises:
+        StoreError: it cannot be written; an older file of that name is left as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StoreError(
+            f"{path}: could not be written: {error.strerror}; free some space or choose another folder"
+        ) from error
