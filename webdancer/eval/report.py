@@ -1,0 +1,160 @@
+"""The report of a run: one self-contained HTML file made from `summary.json` and a few trajectories to read.
+
+Everything that came from the web or a model is escaped; the page holds no script.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from importlib import resources
+from pathlib import Path
+from string import Template
+
+from pydantic import JsonValue
+
+from webdancer.records import QA, Step, Trajectory, Verdict
+from webdancer.store import write_atomic
+
+_BAR_WIDTH = 420
+
+
+def write_report(
+    path: Path,
+    summary: Mapping[str, JsonValue],
+    samples: Sequence[tuple[QA, Trajectory, Sequence[Verdict]]],
+) -> None:
+    """Write report.html.
+
+    Args:
+        path: where to.
+        summary: what `summary.json` holds.
+        samples: questions with a trajectory and its verdicts, in the order in which they are shown.
+    """
+    template = Template(resources.files("webdancer.eval").joinpath("report.html").read_text(encoding="utf-8"))
+    write_atomic(
+        path,
+        template.substitute(
+            name=escape(str(summary["name"])),
+            lead=escape(str(summary["note"])),
+            evaluation=_evaluation(_mapping(summary["eval"])),
+            funnel=_funnel(_mapping(summary["funnel"])),
+            questions=_questions(_mapping(summary["qa"])),
+            samples="".join(_sample(*sample) for sample in samples) or "<p>No trajectory was sampled.</p>",
+            crawl=_pairs(_mapping(summary["crawl"])),
+            seconds=_pairs(_mapping(summary["seconds"])),
+        ),
+    )
+
+
+def _mapping(value: JsonValue) -> dict[str, JsonValue]:
+    assert isinstance(value, dict), f"got {type(value).__name__}, expected a mapping"
+    return value
+
+
+def _number(value: JsonValue) -> float:
+    assert isinstance(value, int | float), f"got {value!r}, expected a number"
+    return float(value)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[JsonValue]]) -> str:
+    """An HTML table; numbers are set to the right."""
+
+    def cell(value: JsonValue) -> str:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        text = f"{value:,.2f}" if isinstance(value, float) else f"{value:,}" if is_number else escape(str(value))
+        return f'<td class="num">{text}</td>' if is_number else f"<td>{text}</td>"
+
+    header = "".join(f"<th>{escape(name)}</th>" for name in head)
+    body = "".join(f"<tr>{''.join(cell(value) for value in row)}</tr>" for row in rows)
+    return f"<table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _pairs(values: Mapping[str, JsonValue]) -> str:
+    flat = [(key, json.dumps(value) if isinstance(value, dict | list) else value) for key, value in values.items()]
+    return _table(("what", "value"), flat)
+
+
+def _evaluation(systems: Mapping[str, JsonValue]) -> str:
+    """Bars with 95 % intervals, and the table by kind under them."""
+    if not systems:
+        return "<p>Nothing was evaluated.</p>"
+    bars, rows = [], []
+    for row, (name, value) in enumerate(systems.items()):
+        entry = _mapping(value)
+        share = _number(entry["pass@1"])
+        ci = entry["ci95"]
+        assert isinstance(ci, list)
+        low, high = _number(ci[0]), _number(ci[1])
+        y = 8 + row * 30
+        bars.append(
+            f'<text x="0" y="{y + 14}">{escape(name)}</text>'
+            f'<rect x="110" y="{y}" width="{_BAR_WIDTH}" height="18" fill="var(--tint)"/>'
+            f'<rect x="110" y="{y}" width="{share * _BAR_WIDTH:.1f}" height="18" fill="var(--mark)"/>'
+            f'<path d="M{110 + low * _BAR_WIDTH:.1f} {y + 9}H{110 + high * _BAR_WIDTH:.1f}" stroke="var(--ink)" '
+            'stroke-width="2"/>'
+            f'<text x="{120 + _BAR_WIDTH}" y="{y + 14}">{share:.1%} '
+            f'<tspan class="soft">[{low:.1%}, {high:.1%}], {entry["num_questions"]} questions</tspan></text>'
+        )
+        by_kind = _mapping(entry["by_kind"])
+        rows.append([name, *(f"{_number(_mapping(part)['pass@1']):.1%}" for part in by_kind.values())])
+    kinds = list(_mapping(_mapping(next(iter(systems.values())))["by_kind"]))
+    picture = f'<svg viewBox="0 0 860 {len(bars) * 30 + 12}" role="img" aria-label="pass@1">{"".join(bars)}</svg>'
+    return picture + "<p class='soft'>pass@1 by normalised exact match.</p>" + _table(("system", *kinds), rows)
+
+
+def _funnel(funnel: Mapping[str, JsonValue]) -> str:
+    """The funnel as a picture: what is left after each stage, and why the rest fell."""
+    sampled = _number(funnel["sampled"])
+    if not sampled:
+        return "<p>No trajectory was sampled.</p>"
+    left, bars = sampled, [("sampled", sampled, "")]
+    for stage, value in _mapping(funnel["dropped"]).items():
+        reasons = _mapping(value)
+        left -= sum(_number(count) for count in reasons.values())
+        why = ", ".join(f"{reason.replace('_', ' ')} {count}" for reason, count in reasons.items())
+        bars.append((f"after {stage}", left, f"dropped: {why}" if why else "dropped: none"))
+    rows = []
+    for row, (name, count, why) in enumerate(bars):
+        width = count / sampled * _BAR_WIDTH
+        y = 6 + row * 44
+        rows.append(
+            f'<text x="0" y="{y + 16}">{escape(name)}</text>'
+            f'<rect x="{130 + (_BAR_WIDTH - width) / 2:.1f}" y="{y}" width="{width:.1f}" height="22" fill="var(--good)"/>'
+            f'<text x="{140 + _BAR_WIDTH}" y="{y + 16}">{count:.0f}</text>'
+            f'<text class="soft" x="130" y="{y + 36}">{escape(why)}</text>'
+        )
+    return f'<svg viewBox="0 0 860 {len(bars) * 44 + 8}" role="img" aria-label="funnel">{"".join(rows)}</svg>'
+
+
+def _questions(qa: Mapping[str, JsonValue]) -> str:
+    by_kind, by_rewrites = _mapping(qa["by_kind"]), _mapping(qa["by_rewrites"])
+    numbers = {key: value for key, value in qa.items() if not isinstance(value, dict)}
+    return (
+        _table(("kind", "training questions"), list(by_kind.items()))
+        + _table(("rewrites", "easy-to-hard questions"), list(by_rewrites.items()))
+        + _pairs(numbers)
+    )
+
+
+def _sample(qa: QA, trajectory: Trajectory, verdicts: Sequence[Verdict]) -> str:
+    kept = bool(verdicts) and all(verdict.keep for verdict in verdicts)
+    fate = "kept" if kept else "dropped: " + ", ".join(v.reason.replace("_", " ") for v in verdicts if not v.keep)
+    steps = "".join(_step(step) for step in trajectory.steps)
+    return (
+        f"<details><summary><b>{escape(qa.kind.replace('_', ' '))}</b>: {escape(qa.question)} "
+        f'<span class="{"good" if kept else "bad"}">{escape(fate)}</span></summary>'
+        f"<p>Reference: <b>{escape(qa.answer)}</b>. Answer: <b>{escape(str(trajectory.answer))}</b>. "
+        f'<span class="soft">{escape(trajectory.id)}, {escape(trajectory.status)}, '
+        f"{trajectory.usage.llm_calls} model calls</span></p>{steps}</details>"
+    )
+
+
+def _step(step: Step) -> str:
+    parts = [f'<div class="thought">{escape(step.thought)}</div>'] if step.thought else []
+    if step.tool:
+        parts.append(f"<div><b>{escape(step.tool)}</b> {escape(json.dumps(step.arguments, ensure_ascii=False))}</div>")
+    if step.raw:
+        parts.append(f"<pre>{escape(step.raw)}</pre>")
+    if step.observation:
+        parts.append(f"<pre>{escape(step.observation)}</pre>")
+    return f'<div class="step{" error" if step.error else ""}">{"".join(parts)}</div>'

@@ -1,0 +1,138 @@
+"""The systems that are put to the held-out questions: the agent, and three baselines that show what the questions demand.
+
+- the agent: a whole episode with search and visit;
+- `closed_book`: the model's own answer, without tools;
+- `one_search`: the model's answer from the snippets of one search for the question;
+- `guess`: the most frequent answer of the kind among the training questions.
+A question that an episode fails on for whatever reason stays in the denominator.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+
+from webdancer.agent.loop import run_episode
+from webdancer.agent.tools import Toolbox
+from webdancer.config import AgentSettings
+from webdancer.errors import ModelError
+from webdancer.judge.llm_judge import judge
+from webdancer.judge.match import exact_match
+from webdancer.llm.protocol import ChatModel, Sampling
+from webdancer.records import QA, CotMode, EvalResult, Status, Trajectory
+from webdancer.store import RecordWriter
+from webdancer.synth.filters import answer_from_one_search, answer_without_tools
+from webdancer.web.protocol import SearchProvider, ToolFailure
+
+Answerer = Callable[[QA], Awaitable[tuple[str | None, Status, Trajectory | None]]]
+"""Answers one question: the answer, how it ended, and the trajectory where there is one."""
+
+
+def agent_answerer(
+    model: ChatModel, toolbox: Toolbox, *, settings: AgentSettings, mode: CotMode, sampling: Sampling, seed: int
+) -> Answerer:
+    """One episode a question."""
+
+    async def answer(qa: QA) -> tuple[str | None, Status, Trajectory | None]:
+        trajectory = await run_episode(
+            model,
+            toolbox,
+            trajectory_id=f"eval-{qa.id}",
+            qa_id=qa.id,
+            question=qa.question,
+            settings=settings,
+            mode=mode,
+            sampling=sampling,
+            seed=seed,
+        )
+        return trajectory.answer, trajectory.status, trajectory
+
+    return answer
+
+
+def closed_book_answerer(model: ChatModel) -> Answerer:
+    """The model's own answer, without tools."""
+
+    async def answer(qa: QA) -> tuple[str | None, Status, None]:
+        try:
+            return await answer_without_tools(model, qa.question), Status.ANSWERED, None
+        except ModelError:
+            return None, Status.MODEL_ERROR, None
+
+    return answer
+
+
+def one_search_answerer(model: ChatModel, search: SearchProvider) -> Answerer:
+    """The model's answer from the snippets of one search."""
+
+    async def answer(qa: QA) -> tuple[str | None, Status, None]:
+        try:
+            return await answer_from_one_search(model, search, qa.question), Status.ANSWERED, None
+        except (ModelError, ToolFailure):
+            return None, Status.MODEL_ERROR, None
+
+    return answer
+
+
+def guess_answerer(training: Sequence[QA]) -> Answerer:
+    """The most frequent training answer of the question's kind; ties go to the first in the alphabet."""
+    counts: dict[str, Counter[str]] = {}
+    for qa in training:
+        counts.setdefault(qa.kind, Counter())[qa.answer] += 1
+    best = {kind: min(counter, key=lambda a: (-counter[a], a)) for kind, counter in counts.items()}
+
+    async def answer(qa: QA) -> tuple[str | None, Status, None]:
+        return best.get(qa.kind), Status.ANSWERED, None
+
+    return answer
+
+
+async def evaluate(
+    system: str,
+    qas: Sequence[QA],
+    answerer: Answerer,
+    *,
+    judge_model: ChatModel,
+    results: RecordWriter[EvalResult],
+    trajectories: RecordWriter[Trajectory] | None = None,
+    concurrency: int,
+    on_progress: Callable[[int], None] = lambda num_done: None,
+) -> None:
+    """Put every question that has no result yet to one system; each ends as one `EvalResult` in `results`."""
+    limit = asyncio.Semaphore(concurrency)
+
+    async def run_one(qa: QA) -> None:
+        async with limit:
+            answer, status, trajectory = await answerer(qa)
+            correct = False
+            if answer:
+                try:
+                    correct = (
+                        await judge(judge_model, question=qa.question, reference=qa.answer, answer=answer)
+                    ).correct
+                except ModelError:
+                    status = Status.MODEL_ERROR
+            if trajectory is not None and trajectories is not None and trajectory.id not in trajectories.ids:
+                trajectories.append(trajectory)
+            results.append(
+                EvalResult(
+                    id=f"{system}/{qa.id}",
+                    system=system,
+                    qa_id=qa.id,
+                    kind=qa.kind,
+                    num_rewrites=qa.num_rewrites,
+                    answer=answer,
+                    correct=correct,
+                    exact_match=bool(answer) and exact_match(qa.answer, answer),
+                    status=status,
+                    num_actions=sum(1 for step in trajectory.steps if step.tool) if trajectory else 0,
+                    trajectory_id=trajectory.id if trajectory else None,
+                )
+            )
+            on_progress(1)
+
+    async with asyncio.TaskGroup() as group:
+        for qa in qas:
+            if f"{system}/{qa.id}" not in results.ids:
+                group.create_task(run_one(qa))
+            else:
+                on_progress(1)

@@ -1,0 +1,54 @@
+"""Serves an embedded web in a process of its own for as long as a crawl needs it."""
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from protego import Protego
+
+from webdancer.errors import WebdancerError
+from webdancer.world.facts import World
+
+
+@asynccontextmanager
+async def serve_embedded_web(*, seed: int, num_pages: int, access_log: Path) -> AsyncIterator[dict[str, str]]:
+    """Run `webdancer world serve` on a free loopback port.
+
+    Yields:
+        host → `address:port`, for `crawl.resolve`.
+
+    Raises:
+        WebdancerError: the server ended before it was ready.
+    """
+    access_log.parent.mkdir(parents=True, exist_ok=True)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "webdancer", "world", "serve"),
+        *("--seed", str(seed), "--pages", str(num_pages), "--port", "0", "--access-log", str(access_log)),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        line = await process.stdout.readline()
+        if not line:
+            raise WebdancerError(f"the embedded web (seed {seed}) did not start; its own message stands above")
+        ready = json.loads(line)
+        yield {host: f"{ready['address']}:{ready['port']}" for host in ready["hosts"]}
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+
+
+def count_robots_violations(world: World, access_log: Path) -> int:
+    """Requests in the server's log that the robots.txt of their host forbids."""
+    rules = {host: Protego.parse(world.respond(host, "/robots.txt", {}).body.decode()) for host in world.hosts()}
+    num_violations = 0
+    for line in access_log.read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        url = f"http://{entry['host']}{entry['path']}"
+        num_violations += not rules[entry["host"]].can_fetch(url, entry["user_agent"])
+    return num_violations
