@@ -1,9 +1,9 @@
 """The English of the embedded web: which words, labels and headings state which fact.
 
-Pure data, gathered from lexicon_news, lexicon_people, lexicon_places, lexicon_works and lexicon_tech; lexicon_types explains the slots.
+Pure data, gathered from the files lexicon_*; lexicon_types explains the slots.
 """
 
-from webdancer.world import lexicon_people, lexicon_places, lexicon_tech, lexicon_works
+from webdancer.world import lexicon_news, lexicon_people, lexicon_places, lexicon_tech, lexicon_works
 from webdancer.world.lexicon_types import CONTORTED, Cardinality, Combined, ListKind, ObjectKind, Relation
 
 __all__ = [
