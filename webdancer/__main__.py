@@ -1,0 +1,5 @@
+"""`python -m webdancer`."""
+
+from webdancer.cli import main
+
+main()
