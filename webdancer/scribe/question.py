@@ -1,0 +1,294 @@
+"""The question grammar: logical form → English, and back.
+
+The parser tries the phrases of `question_shapes.py` around the hole, recursively and with backtracking, and lets a
+reading pass only if the kinds of things fit: the author of a bridge is no reading. `parse_question(write_question(form))`
+gives `form` again, at any depth of nesting.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from random import Random
+
+from webdancer.scribe.logical import Count, Expr, Intersect, ListOf, LogicalForm, Lookup, Name
+from webdancer.scribe.question_shapes import (
+    CONDITIONS,
+    COUNTS,
+    GENERIC_OPENINGS,
+    LIST_NOUNS,
+    NOUNS,
+    QUESTIONS,
+    Phrase,
+)
+from webdancer.scribe.relations import ENTITY_TYPES, LISTS, RELATIONS
+
+ANYTHING = ENTITY_TYPES
+
+_PARTICLE = "of|the|a|an|and|in|on|at|for|de|la|van|von|to|with|from|by|under|over|as|is|are|or|into|between|without|through"
+_TOKEN = r"[A-Z0-9À-ÖØ-Þ][\w'’.,:&+/-]*"
+_NAME = re.compile(rf"{_TOKEN}(?: (?:(?:{_PARTICLE}) )*{_TOKEN})*")
+_CODE_NAME = re.compile(r"[a-z][a-z0-9]*(?:[-_/.][A-Za-z0-9]+)+")
+_HINTED = re.compile(r"the ((?:[a-z]+ ){1,3}|[a-z]+ )(?=[A-Z0-9À-ÖØ-Þ])")
+_FUNCTION_WORDS = frozenset("of in on at by to from for with that which where who whose whom after into under and behind over about".split())
+_FIXED_ARTICLE = frozenset("Bridge Prize Museum Medal Award Gallery Collection".split())
+"""Last words of names that take an article in a sentence."""
+_YEARS = re.compile(r"^(.*?) (?:after (\d{4})|before (\d{4})|from (\d{4}) to (\d{4}))$")
+_TYPE_WORDS = {t: t for t in ENTITY_TYPES} | {"label": "company", "work": "museum"}
+
+
+def write_name(name: Name) -> str:
+    """A name as it stands in a sentence, with its describing word or article."""
+    if name.hint:
+        return f"the {name.hint} {name.text}"
+    last = name.text.rsplit(" ", 1)[-1]
+    return f"the {name.text}" if last in _FIXED_ARTICLE and not name.text.startswith("The ") else name.text
+
+
+def write_noun(expr: Expr, rng: Random) -> str:
+    """A noun phrase for a thing, worded by chance."""
+    if isinstance(expr, Name):
+        return write_name(expr)
+    phrases = [(p, inner) for p, inner in _phrases_for(expr) if p in _NOUN_SET]
+    phrase, inner = rng.choice(phrases)
+    return phrase.fill(write_noun(inner, rng))
+
+
+def write_question(form: LogicalForm, rng: Random) -> str:
+    """A question in English, worded by chance."""
+    if isinstance(form, Lookup):
+        direct = [(p, inner) for p, inner in _phrases_for(form) if p in _QUESTION_SET]
+        if not direct or rng.random() < 0.25:
+            return f"{rng.choice(_openings(form))}{write_noun(form, rng)}?"
+        phrase, inner = rng.choice(direct)
+        return phrase.fill(write_noun(inner, rng))
+    if isinstance(form, Count):
+        years = _write_years(form)
+        phrases = [p for p in COUNTS if p.path[0] == form.items.kind and (not years or "{f}" in p.after)]
+        phrase = rng.choice(_unfiltered(phrases) if not years else phrases)
+        return phrase.fill(write_noun(form.items.of, rng)).replace("{f}", years)
+    left = rng.choice([p for p in CONDITIONS if p.path[0] == form.left.kind])
+    right = next(p for p in CONDITIONS if p.path[0] == form.right.kind and p.num == 0)
+    joint = " and " if left.num == 0 else " "
+    opening = rng.choice((f"Which {form.member} ", f"What is the name of the {form.member} that "))
+    if left.num == 1 and "that" in opening:
+        opening, joint = f"What is the name of the {form.member} ", " that "
+    first, second = left.fill(write_noun(form.left.of, rng)), right.fill(write_noun(form.right.of, rng))
+    return f"{opening}{first}{joint}{second}?"
+
+
+def write_goal(form: LogicalForm, rng: Random) -> str:
+    """What to look for on a page, as a noun phrase."""
+    if isinstance(form, Lookup):
+        return write_noun(form, rng)
+    items = form.items if isinstance(form, Count) else form.left
+    return "the complete list of " + _list_noun(items, rng)
+
+
+def write_list_goal(items: ListOf, rng: Random) -> str:
+    """The goal that asks a page for a whole list."""
+    return "the complete list of " + _list_noun(items, rng)
+
+
+@lru_cache(maxsize=20_000)
+def parse_question(text: str) -> LogicalForm | None:
+    """What a question asks; None if it is not of this grammar."""
+    body = " ".join(text.split())
+    if not body.endswith("?"):
+        return None
+    for form in _questions(body[:-1].rstrip()):
+        return form
+    return None
+
+
+@lru_cache(maxsize=20_000)
+def parse_noun(text: str) -> Expr | None:
+    """What a noun phrase stands for; None if it is not of this grammar."""
+    for expr, _ in _nouns(" ".join(text.split())):
+        return expr
+    return None
+
+
+@lru_cache(maxsize=20_000)
+def parse_goal(text: str) -> Lookup | ListOf | None:
+    """What a goal of `write_goal` asks for; None for goals in other words."""
+    body = " ".join(text.split()).rstrip(".")
+    for opening in ("the complete list of ", "the list of "):
+        if body.startswith(opening):
+            for items in _lists(body.removeprefix(opening), LIST_NOUNS):
+                return items
+    expr = parse_noun(body)
+    return expr if isinstance(expr, Lookup) else None
+
+
+# Writing
+
+
+def _phrases_for(form: Lookup) -> list[tuple[Phrase, Expr]]:
+    """Phrases that say the outermost step, or the two outermost steps in one, each with what its hole holds."""
+    result: list[tuple[Phrase, Expr]] = [(p, form.of) for p in _BY_PATH.get((form.relation,), ())]
+    if isinstance(form.of, Lookup):
+        inner = form.of
+        result += [(p, inner.of) for p in _BY_PATH.get((form.relation, inner.relation), ())]
+    return result
+
+
+def _openings(form: Lookup) -> tuple[str, ...]:
+    kinds = RELATIONS[form.relation].range
+    for kind in kinds:
+        if kind in GENERIC_OPENINGS:
+            return GENERIC_OPENINGS[kind]
+    return ("What is ",)
+
+
+def _write_years(form: Count) -> str:
+    if form.first is not None and form.last is not None:
+        return f" from {form.first} to {form.last}"
+    if form.first is not None:
+        return f" after {form.first - 1}"
+    if form.last is not None:
+        return f" before {form.last + 1}"
+    return ""
+
+
+def _unfiltered(phrases: list[Phrase]) -> list[Phrase]:
+    """Phrases that read well without years: those without an own verb for them."""
+    return [p for p in phrases if not p.after.endswith(("released{f}", "published{f}", "opened{f}", "submitted{f}"))] or (
+        phrases
+    )
+
+
+def _list_noun(items: ListOf, rng: Random) -> str:
+    phrase = next(p for p in LIST_NOUNS if p.path[0] == items.kind)
+    return phrase.fill(write_noun(items.of, rng))
+
+
+# Reading. Every reader yields its readings, the likeliest first, with the kinds of things that they can stand for.
+
+
+def _questions(body: str) -> Iterator[LogicalForm]:
+    yield from _counts(body)
+    yield from _intersections(body)
+    for phrase in _PARSED_QUESTIONS:
+        for inner, types in _holes(body, phrase):
+            if form := _steps(phrase.path, inner, types):
+                yield form
+    for opening in ("Who is ", "Who was ", "What is ", "What was "):
+        if body.startswith(opening):
+            for expr, _ in _nouns(body.removeprefix(opening)):
+                if isinstance(expr, Lookup):
+                    yield expr
+
+
+def _counts(body: str) -> Iterator[Count]:
+    match = _YEARS.match(body)
+    if match:
+        stem, after, before, start, end = match.groups()
+        first = int(after) + 1 if after else int(start) if start else None
+        last = int(before) - 1 if before else int(end) if end else None
+        yield from (Count(items, first, last) for items in _lists(stem, _FILTERED_COUNTS))
+    yield from (Count(items) for items in _lists(body, _PLAIN_COUNTS))
+
+
+def _lists(body: str, phrases: tuple[Phrase, ...]) -> Iterator[ListOf]:
+    for phrase in phrases:
+        for inner, types in _holes(body, phrase):
+            if LISTS[phrase.path[0]].holder in types:
+                yield ListOf(phrase.path[0], inner)
+
+
+_INTERSECTION = re.compile(r"(?:Which|What is the name of the) (\w+) (.+)")
+
+
+def _intersections(body: str) -> Iterator[Intersect]:
+    match = _INTERSECTION.fullmatch(body)
+    if not match or match[1] not in ENTITY_TYPES:
+        return
+    member, rest = match[1], match[2]
+    kinds = [p for p in CONDITIONS if member in LISTS[p.path[0]].members]
+    rest = rest.removeprefix("that ")
+    for left in kinds:
+        if not rest.startswith(left.before):
+            continue
+        for right in kinds:
+            if right.num != 0:
+                continue
+            joints = (" and " + right.before,) if left.num == 0 else (" that " + right.before, " " + right.before)
+            for joint in joints:
+                yield from _split(rest, left, joint, right, member)
+
+
+def _split(rest: str, left: Phrase, joint: str, right: Phrase, member: str) -> Iterator[Intersect]:
+    at = rest.find(joint)
+    while at >= 0:
+        first, second = rest[:at], right.before + rest[at + len(joint) :]
+        at = rest.find(joint, at + 1)
+        for a in _lists(first, (left,)):
+            for b in _lists(second, (right,)):
+                yield Intersect(member, a, b)
+
+
+def _holes(body: str, phrase: Phrase) -> Iterator[tuple[Expr, frozenset[str]]]:
+    """Readings of what stands in the hole of `phrase`, if the words around it are those of `body`."""
+    if body.startswith(phrase.before) and body.endswith(phrase.after):
+        inner = body[len(phrase.before) : len(body) - len(phrase.after)]
+        if inner:
+            yield from _nouns(inner)
+
+
+def _steps(path: tuple[str, ...], inner: Expr, types: frozenset[str]) -> Lookup | None:
+    """`inner` followed by the relations of `path`, the last one first; None where the kinds do not fit."""
+    form: Expr = inner
+    for relation in reversed(path):
+        if not RELATIONS[relation].domain & types:
+            return None
+        form, types = Lookup(relation, form), RELATIONS[relation].range
+    return form if isinstance(form, Lookup) else None
+
+
+def _nouns(text: str) -> Iterator[tuple[Expr, frozenset[str]]]:
+    if leaf := parse_name(text):
+        yield leaf, _leaf_types(leaf)
+        return
+    for phrase in _NOUNS_BY_WORD.get(" ".join(text.split(" ", 2)[:2]), ()):
+        for inner, types in _holes(text, phrase):
+            form = _steps(phrase.path, inner, types)
+            if form:
+                yield form, RELATIONS[form.relation].range
+
+
+def _leaf_types(name: Name) -> frozenset[str]:
+    if not name.hint:
+        return ANYTHING
+    return frozenset({_TYPE_WORDS.get(name.hint, "person")})
+
+
+@lru_cache(maxsize=20_000)
+def parse_name(text: str) -> Name | None:
+    """A plain name, with article or describing word if there is one; None if `text` is none."""
+    if match := _HINTED.match(text):
+        hint = match[1].strip()
+        rest = text[match.end() :]
+        if not _FUNCTION_WORDS & set(hint.split()) and _NAME.fullmatch(rest):
+            return Name(rest, hint)
+        return None
+    bare = text.removeprefix("the ")
+    if _NAME.fullmatch(bare):
+        return Name(bare)
+    for hint in ("repository ", ""):
+        if bare.startswith(hint) and _CODE_NAME.fullmatch(bare.removeprefix(hint)):
+            return Name(bare.removeprefix(hint), hint.strip())
+    return None
+
+
+_BY_PATH: dict[tuple[str, ...], tuple[Phrase, ...]] = {}
+for _phrase in (*NOUNS, *QUESTIONS):
+    _BY_PATH[_phrase.path] = (*_BY_PATH.get(_phrase.path, ()), _phrase)
+_NOUN_SET = frozenset(NOUNS)
+_QUESTION_SET = frozenset(QUESTIONS)
+_NOUNS_BY_WORD: dict[str, tuple[Phrase, ...]] = {}
+for _phrase in NOUNS:
+    _key = " ".join(_phrase.before.split()[:2])
+    _NOUNS_BY_WORD[_key] = (*_NOUNS_BY_WORD.get(_key, ()), _phrase)
+_PARSED_QUESTIONS = tuple(p._replace(after=p.after.removesuffix("?")) for p in QUESTIONS)
+_PLAIN_COUNTS = tuple(p._replace(after=p.after.replace("{f}?", "").replace("?", "")) for p in COUNTS)
+_FILTERED_COUNTS = tuple(p._replace(after=p.after.replace("{f}?", "")) for p in COUNTS if "{f}" in p.after)
