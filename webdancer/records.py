@@ -134,6 +134,8 @@ class Trajectory(Record):
     answer: str | None
     status: Status
     usage: Usage = Usage()
+    detail: str = ""
+    """What the endpoint said, where the model failed."""
 
 
 class VerdictStage(StrEnum):

@@ -1,0 +1,229 @@
+"""The one agent loop: teacher sampling, rollouts, evaluation and `ask` all run it (paper, section 3.1).
+
+A model's mistake becomes an `Error: …` observation that names the violation, and the episode goes on until too many follow
+each other. Every ending is a status; a bug of ours raises.
+
+No stop sequence is set here: a model that goes on after its call and invents the observation must be seen doing so. Who wants
+to save those tokens gives `Sampling(stop=("<tool_response>",))`.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from webdancer.agent.format import TOOL_ERRORS, ToolCall, Turn, Violation, describe_violations, neutralise, parse_turn
+from webdancer.agent.tools import Toolbox
+from webdancer.agent.transcript import Transcript
+from webdancer.config import AgentSettings
+from webdancer.errors import ContextFullError, ModelError
+from webdancer.llm.protocol import ChatModel, ChatReply, Sampling
+from webdancer.records import CotMode, Status, Step, ToolError, Trajectory, Usage
+
+OnStep = Callable[[Step], None]
+_NO_MORE_CALLS = "Error: no more tool calls were possible."
+
+
+async def run_episode(
+    model: ChatModel,
+    toolbox: Toolbox,
+    *,
+    trajectory_id: str,
+    qa_id: str,
+    question: str,
+    settings: AgentSettings,
+    mode: CotMode,
+    sampling: Sampling,
+    seed: int,
+    on_step: OnStep | None = None,
+) -> Trajectory:
+    """Put one question to `model` and let it act until it answers or a limit is reached.
+
+    In long CoT the model's input leaves out its earlier thoughts. `usage` counts the model's own calls, not the
+    summariser's. A forced answer may take `tool_timeout_s` longer than `max_seconds`.
+    """
+    episode = _Episode(model, toolbox, question, settings, mode, _turn_sampling(sampling, settings, seed), on_step)
+    status = await episode.run()
+    return Trajectory(
+        id=trajectory_id,
+        qa_id=qa_id,
+        question=question,
+        model=model.name,
+        seed=seed,
+        mode=mode,
+        steps=tuple(episode.steps),
+        answer=episode.answer,
+        status=status,
+        usage=episode.usage,
+        detail=episode.detail,
+    )
+
+
+def _turn_sampling(sampling: Sampling, settings: AgentSettings, seed: int) -> Sampling:
+    """The settings of each call: the caller's, with the episode's seed and no more tokens than a turn may have."""
+    most = settings.max_turn_tokens
+    tokens = most if sampling.max_tokens is None else min(most, sampling.max_tokens)
+    return Sampling(sampling.temperature, sampling.top_p, tokens, sampling.stop, seed)
+
+
+class _OutOfTimeError(Exception):
+    """The model did not answer within the episode's time."""
+
+
+class _Episode:
+    """The state of one running episode."""
+
+    def __init__(
+        self,
+        model: ChatModel,
+        toolbox: Toolbox,
+        question: str,
+        settings: AgentSettings,
+        mode: CotMode,
+        sampling: Sampling,
+        on_step: OnStep | None,
+    ) -> None:
+        self._model, self._toolbox, self._settings, self._mode = model, toolbox, settings, mode
+        self._sampling, self._on_step = sampling, on_step
+        self._transcript = Transcript(question, toolbox.schemas(), omit_thoughts=mode is CotMode.LONG)
+        self._deadline = time.monotonic() + settings.max_seconds
+        self._tokens = 0  # prompt and completion of the longest call so far
+        self.steps: list[Step] = []
+        self.answer: str | None = None
+        self.detail = ""
+        self.usage = Usage()
+
+    async def run(self) -> Status:
+        """Take turns until one of them ends the episode."""
+        num_invalid = 0
+        while True:
+            limit = self._limit()
+            if limit is not None:
+                return await self._force_answer(limit)
+            started = time.monotonic()
+            try:
+                reply = await self._chat(self._deadline - started)
+            except ContextFullError:
+                return Status.CONTEXT_FULL
+            except ModelError:
+                return Status.MODEL_ERROR
+            except _OutOfTimeError:
+                return await self._force_answer(Status.TIME_LIMIT)
+            turn = parse_turn(reply.content, mode=self._mode, reasoning=reply.reasoning)
+            if isinstance(turn, list):
+                self._add(_invalid_step(reply, turn), started)
+                num_invalid += 1
+                if num_invalid >= self._settings.max_invalid_turns:
+                    return Status.INVALID_FORMAT
+                continue
+            num_invalid = 0
+            if turn.call is None:
+                self._finish(turn, started)
+                return Status.ANSWERED
+            await self._act(turn.thought, turn.call, started)
+
+    def _limit(self) -> Status | None:
+        """The limit that has been reached, if any."""
+        if len(self.steps) >= self._settings.max_steps:
+            return Status.STEP_LIMIT
+        if self._tokens >= self._settings.max_tokens:
+            return Status.TOKEN_LIMIT
+        if time.monotonic() >= self._deadline:
+            return Status.TIME_LIMIT
+        return None
+
+    async def _chat(self, timeout_s: float) -> ChatReply:
+        """The model's next reply.
+
+        Raises:
+            ModelError: the endpoint failed for good; why is kept in `detail`.
+            _OutOfTimeError: it took longer than `timeout_s`.
+        """
+        limit = asyncio.timeout(timeout_s)
+        try:
+            async with limit:
+                reply = await self._model.chat(self._transcript.messages, self._sampling)
+        except ModelError as error:
+            self.detail = str(error)
+            raise
+        except TimeoutError:
+            if limit.expired():
+                raise _OutOfTimeError from None
+            raise
+        self.usage += reply.usage
+        self._tokens = max(self._tokens, reply.usage.prompt_tokens + reply.usage.completion_tokens)
+        return _storable(reply)
+
+    async def _act(self, thought: str, call: ToolCall, started: float) -> None:
+        """Run a call and note it with what it brought."""
+        result = await self._toolbox.call(call.name, call.arguments)
+        self.usage += Usage(tool_calls=1)
+        step = Step(
+            thought=thought,
+            tool=call.name,
+            arguments=call.arguments,
+            observation=result.observation,
+            error=result.error,
+        )
+        self._add(step, started)
+
+    def _finish(self, turn: Turn, started: float) -> None:
+        """Note the turn that holds the answer."""
+        self.answer = turn.answer
+        self._add(Step(thought=turn.thought), started)
+
+    def _add(self, step: Step, started: float) -> None:
+        step = step.model_copy(update={"seconds": time.monotonic() - started})
+        self.steps.append(step)
+        self._transcript.add_step(step, answer=self.answer)
+        if self._on_step is not None:
+            self._on_step(step)
+
+    async def _force_answer(self, limit: Status) -> Status:
+        """Demand an answer once; `limit` remains the status where none comes."""
+        if not self._settings.force_answer:
+            return limit
+        self._transcript.demand_answer()
+        started = time.monotonic()
+        try:
+            reply = await self._chat(self._settings.tool_timeout_s)
+        except (ModelError, _OutOfTimeError):
+            return limit
+        turn = parse_turn(reply.content, mode=self._mode, reasoning=reply.reasoning)
+        if isinstance(turn, list):
+            self._add(_invalid_step(reply, turn), started)
+            return limit
+        if turn.call is not None:
+            step = Step(
+                thought=turn.thought,
+                tool=turn.call.name,
+                arguments=turn.call.arguments,
+                observation=_NO_MORE_CALLS,
+                error=ToolError.INVALID_FORMAT,
+            )
+            self._add(step, started)
+            return limit
+        self._finish(turn, started)
+        return Status.FORCED_ANSWER
+
+
+def _invalid_step(reply: ChatReply, violations: list[Violation]) -> Step:
+    """The step of a turn that breaks the format: kept raw, answered by an error that names the violations."""
+    if reply.finish == "length":
+        first = violations[0]
+        violations = [Violation(first.kind, f"{first.detail} (the turn was cut off: it was too long)"), *violations[1:]]
+    return Step(
+        thought=neutralise((reply.reasoning or "").strip()),
+        observation=describe_violations(violations),
+        error=TOOL_ERRORS.get(violations[0].kind, ToolError.INVALID_FORMAT),
+        raw=reply.content,
+    )
+
+
+def _storable(reply: ChatReply) -> ChatReply:
+    """The reply without half characters (lone surrogates), which no file could hold."""
+    reasoning = None if reply.reasoning is None else _whole(reply.reasoning)
+    return ChatReply(_whole(reply.content), reasoning, reply.finish, reply.usage)
+
+
+def _whole(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,159 @@
+"""The tools search and visit behind one call (paper, section 3.1).
+
+Observations have the shapes of the authors' release. Whatever comes from the web or from the summariser is neutralised, so
+that no page can speak as the model. A failure is a visible line `Error: …` with its type, never an empty text.
+"""
+
+import asyncio
+import json
+import logging
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple
+
+from pydantic import BaseModel, JsonValue
+
+from webdancer.agent.format import neutralise
+from webdancer.agent.passages import choose_passages
+from webdancer.agent.schemas import TOOL_SCHEMAS, ArgumentError, SearchCall, UnknownToolError, check_call
+from webdancer.config import AgentSettings
+from webdancer.errors import ModelError
+from webdancer.llm.prompts import fill_prompt
+from webdancer.llm.protocol import ChatModel, Sampling
+from webdancer.llm.structured import ask_json
+from webdancer.records import Page, ToolError
+from webdancer.web.protocol import PageReader, SearchHit, SearchProvider, ToolFailure
+
+_LOG = logging.getLogger(__name__)
+_SEPARATOR = "\n=======\n"
+_FALLBACK_CHARS = 2000
+"""Characters of the page's nearest passages that stand in for the evidence when the summariser fails."""
+_MAX_REASKS = 2
+
+
+class ToolResult(NamedTuple):
+    """What a call brought: the observation, and the type of the first failure in it."""
+
+    observation: str
+    error: ToolError | None = None
+    num_unsummarised: int = 0
+    """Pages of this call whose summary failed and was replaced by the page's nearest passages."""
+
+
+class PageReport(BaseModel):
+    """The summariser's reply."""
+
+    rational: str = ""
+    evidence: str
+    summary: str
+
+
+class Toolbox:
+    """Runs the tools over one web.
+
+    Args:
+        search: the search engine.
+        reader: gives pages by URL.
+        summariser: reads a page for a goal.
+        settings: how many results, queries and characters, and how long a call may take.
+    """
+
+    def __init__(
+        self, search: SearchProvider, reader: PageReader, summariser: ChatModel, settings: AgentSettings
+    ) -> None:
+        self._search, self._reader, self._summariser, self._settings = search, reader, summariser, settings
+
+    def schemas(self) -> tuple[dict[str, JsonValue], ...]:
+        """What the model is told of the tools."""
+        return TOOL_SCHEMAS
+
+    async def call(self, name: str, arguments: dict[str, JsonValue]) -> ToolResult:
+        """Run one call. A wrong call or a failing tool is told in the observation and typed in `error`."""
+        try:
+            call = check_call(name, arguments)
+        except UnknownToolError as error:
+            return ToolResult(f"Error: {neutralise(_line(str(error)))}", ToolError.UNKNOWN_TOOL)
+        except ArgumentError as error:
+            return ToolResult(f"Error: {neutralise(_line(f'{name}: {error}'))}", ToolError.INVALID_ARGUMENTS)
+        if isinstance(call, SearchCall):
+            year = call.year
+            return await self._each(call.queries, "queries", lambda query: self._run_search(query, year))
+        goal = call.goal
+        return await self._each(call.urls, "pages", lambda url: self._run_visit(url, goal))
+
+    async def _each(self, items: Sequence[str], noun: str, run: Callable[[str], Awaitable[ToolResult]]) -> ToolResult:
+        """Run the first `max_queries` items side by side and join what they bring in the order of the call."""
+        used = items[: self._settings.max_queries]
+        results = await asyncio.gather(*(self._guarded(item, run) for item in used))
+        parts = [result.observation for result in results]
+        if len(used) < len(items):
+            parts.append(f"Note: {len(items)} {noun} were given; only the first {len(used)} were used.")
+        error = next((result.error for result in results if result.error is not None), None)
+        return ToolResult(_SEPARATOR.join(parts), error, sum(result.num_unsummarised for result in results))
+
+    async def _guarded(self, item: str, run: Callable[[str], Awaitable[ToolResult]]) -> ToolResult:
+        """Run one query or URL; the tool's failures and its time limit become observations."""
+        shown = neutralise(_line(item)[:200])
+        try:
+            async with asyncio.timeout(self._settings.tool_timeout_s):
+                return await run(item)
+        except ToolFailure as error:
+            return ToolResult(f"Error: {shown}: {neutralise(_line(str(error)))}", ToolError.TOOL_FAILED)
+        except TimeoutError:
+            limit = self._settings.tool_timeout_s
+            return ToolResult(f"Error: {shown}: no result within {limit:g} s", ToolError.TOOL_TIMEOUT)
+
+    async def _run_search(self, query: str, year: int | None) -> ToolResult:
+        hits = await self._search.search(query, num_results=self._settings.num_results, year=year)
+        return ToolResult(neutralise(format_hits(query, hits)))
+
+    async def _run_visit(self, url: str, goal: str) -> ToolResult:
+        page = await self._reader.read(url)
+        num_unsummarised = 0
+        try:
+            report = await self._summarise(page, goal)
+            evidence, summary = report.evidence, report.summary
+        except ModelError as error:
+            _LOG.warning("the summariser failed on %s, its nearest passages are given instead: %s", url, error)
+            evidence = choose_passages(page.text, goal, max_chars=min(_FALLBACK_CHARS, self._settings.max_page_chars))
+            summary = "No summary could be made; the evidence shows the passages of the page nearest to the goal."
+            num_unsummarised = 1
+        return ToolResult(neutralise(format_report(url, goal, evidence, summary)), None, num_unsummarised)
+
+    async def _summarise(self, page: Page, goal: str) -> PageReport:
+        text = choose_passages(page.text, goal, max_chars=self._settings.max_page_chars)
+        prompt = fill_prompt("summariser", goal=goal, url=page.url, title=page.title, text=text)
+        return await ask_json(self._summariser, prompt, PageReport, sampling=Sampling(), max_reasks=_MAX_REASKS)
+
+
+def format_hits(query: str, hits: Sequence[SearchHit]) -> str:
+    """The observation of one query, in the shape of the release."""
+    noun = "result" if len(hits) == 1 else "results"
+    entries = []
+    for number, hit in enumerate(hits, 1):
+        lines = [f"{number}. [{_line(hit.title)}]({_line(hit.url)})"]
+        if hit.published is not None:
+            lines.append(f"Date: {hit.published.isoformat()}")
+        lines.append(_line(hit.snippet))
+        entries.append("\n".join(line for line in lines if line))
+    return "\n\n".join(
+        [f'A search for "{_line(query)}" found {len(hits)} {noun}:', "## Web Results\n" + "\n\n".join(entries)]
+    )
+
+
+def format_report(url: str, goal: str, evidence: str, summary: str) -> str:
+    """The observation of one visited page, in the shape of the release."""
+    # A page that holds the line between two observations must not end this one.
+    evidence = re.sub(r"^=======$", "======", evidence.strip(), flags=re.MULTILINE)
+    head = f'What {_line(url)} says about the goal "{_line(goal)}":'
+    return f"{head}\n\nEvidence in page:\n{evidence}\n\nSummary:\n{_line(summary)}"
+
+
+def _line(text: str) -> str:
+    """The text on one line."""
+    return " ".join(text.split())
+
+
+def render_schemas(schemas: Sequence[dict[str, JsonValue]]) -> str:
+    """The tools for the system prompt, one JSON object a line."""
+    return "\n".join(json.dumps(schema, ensure_ascii=False) for schema in schemas)
