@@ -139,6 +139,10 @@ class SynthSettings(Settings):
     pages_per_group: int = Field(4, ge=2)
     max_groups_per_question: float = Field(6.0, gt=0)
     """Page groups tried per question aimed at, before a kind is given up."""
+    questions_per_group: int = Field(2, ge=1)
+    """Questions asked for in one call of the writer."""
+    concurrency: int = Field(32, ge=1)
+    """Page groups under way at once."""
     max_reasks: int = Field(2, ge=0)
     min_rewrites: int = Field(1, ge=1)
     max_rewrites: int = Field(5, ge=1)

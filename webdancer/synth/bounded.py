@@ -1,0 +1,29 @@
+"""Runs work on many items at once, but on not too many."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def run_bounded(work: Callable[[T], Awaitable[None]], items: Iterable[T], *, concurrency: int) -> None:
+    """Await `work(item)` for every item, at most `concurrency` at once, started in the items' order.
+
+    The first error cancels the rest and is raised as it is, so that a caller sees a StoreError, not a group of one.
+    """
+    limit = asyncio.Semaphore(concurrency)
+
+    async def run_one(item: T) -> None:
+        async with limit:
+            await work(item)
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for item in items:
+                tasks.create_task(run_one(item))
+    except* Exception as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from None
