@@ -1,0 +1,145 @@
+"""A response's body to title, main text, links and date: what the crawler stores of a page.
+
+The paper's section 2 collects pages of knowledge sites and hands their text to a question writer; how text is won from
+them it does not say. Here: selectolax parses, boilerplate is cut, the rest is laid out as `records.Page.text` tells.
+Where that leaves suspiciously little of a page, resiliparse and, on small pages, trafilatura are asked as well.
+"""
+
+import logging
+import re
+from dataclasses import dataclass
+from datetime import date
+
+import trafilatura
+from resiliparse.extract.html2text import extract_plain_text
+from selectolax.lexbor import LexborHTMLParser
+
+from webdancer.web.boilerplate import cut_boilerplate, main_element
+from webdancer.web.charset import decode
+from webdancer.web.layout import clean, html_to_text
+from webdancer.web.metadata import page_title, published_date
+from webdancer.web.pdf import extract_pdf
+from webdancer.web.urls import canonical_url
+
+log = logging.getLogger(__name__)
+
+_MAX_HTML_CHARS = 8_000_000
+_MAX_LINKS = 5000
+_SHORT_CHARS = 250
+"""Main text below this is suspicious where the whole page has much more."""
+_SUSPICIOUS_RATIO = 4
+_MAX_TRAFILATURA_CHARS = 60_000
+"""trafilatura needs up to 20 s for a large page, and cannot be interrupted."""
+_MAX_TRAFILATURA_TAGS = 1500
+_NO_TEXT_CHARS = 40
+_HTML_START = re.compile(
+    rb"\s*(?:\xef\xbb\xbf)?\s*<(?:!doctype|html|head|body|title|meta|div|p|h1|table|!--|\?xml)", re.I
+)
+_HTML_TYPES = ("text/html", "application/xhtml+xml")
+_TEXT_TYPES = ("text/plain", "text/markdown", "text/x-rst", "text/csv")
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """What was won from one body."""
+
+    title: str
+    text: str
+    """Laid out as `records.Page.text`."""
+    links: tuple[str, ...]
+    """Absolute, canonical URLs in the order of the page, each once, from the whole page; without rel=nofollow."""
+    published: date | None
+    needs_javascript: bool
+    """The page has scripts and, unless they run, no text."""
+
+
+EMPTY = Extracted(title="", text="", links=(), published=None, needs_javascript=False)
+
+
+def extract(body: bytes, *, url: str, content_type: str | None) -> Extracted:
+    """Title, main text, links and date of a page: HTML, plain text or PDF. Never raises; other types give `EMPTY`.
+
+    Args:
+        body: the body after content decoding.
+        url: the page's own address, which relative links are resolved against.
+        content_type: the header as received, or None; then the body is looked at.
+    """
+    kind = _kind(body, content_type)
+    if kind == "html":
+        return _from_html(decode(body, content_type)[:_MAX_HTML_CHARS], url)
+    if kind == "pdf":
+        pdf = extract_pdf(body)
+        links = dict.fromkeys(link for uri in pdf.uris if (link := canonical_url(uri, url)))
+        return Extracted(pdf.title, pdf.text, tuple(links), pdf.published, needs_javascript=False)
+    if kind == "text":
+        lines = [line.rstrip() for line in clean(decode(body, content_type)).splitlines()]
+        lines = [line for line in lines if line]
+        title = lines[0].lstrip("# ")[:200] if lines else ""
+        return Extracted(title, "\n".join(lines), (), None, needs_javascript=False)
+    return EMPTY
+
+
+def _kind(body: bytes, content_type: str | None) -> str | None:
+    """`html`, `pdf`, `text`, or None: nothing that we read."""
+    declared = (content_type or "").partition(";")[0].strip().lower()
+    start = body[:1024]
+    if start.lstrip().startswith(b"%PDF-"):
+        return "pdf"
+    if declared in _HTML_TYPES:
+        return "html"
+    if declared in _TEXT_TYPES:
+        return "text" if b"\0" not in start else None
+    if declared and declared != "application/octet-stream":
+        return None
+    if _HTML_START.match(start):
+        return "html"
+    return "text" if start and not declared and b"\0" not in start else None
+
+
+def _from_html(html: str, url: str) -> Extracted:
+    parser = LexborHTMLParser(html)
+    links = _links(parser, url)
+    num_scripts = len(parser.css("script"))
+    head = published_date(parser, html)
+    title = page_title(parser)
+    cut_boilerplate(parser, html)
+    main = main_element(parser)
+    text = html_to_text(main.html or "") if main is not None else ""
+    published = head
+    if len(text) < _SHORT_CHARS:
+        text = _second_opinion(html, text)
+    if title and text and not any(line.startswith("# ") for line in text.split("\n", 3)[:3]):
+        text = f"# {title}\n{text}"
+    needs_javascript = num_scripts > 0 and len(text) < _NO_TEXT_CHARS
+    return Extracted(title, text, links, published, needs_javascript)
+
+
+def _links(parser: LexborHTMLParser, url: str) -> tuple[str, ...]:
+    base_node = parser.css_first("base[href]")
+    base = url
+    if base_node is not None:
+        base = canonical_url(base_node.attributes.get("href") or "", url) or url
+    found: dict[str, None] = {}
+    for node in parser.css("a[href],area[href]"):
+        attributes = node.attributes
+        href = attributes.get("href")
+        if not href or href[0] == "#" or "nofollow" in (attributes.get("rel") or "").lower():
+            continue
+        link = canonical_url(href, base)
+        if link is not None:
+            found[link] = None
+            if len(found) >= _MAX_LINKS:
+                break
+    return tuple(found)
+
+
+def _second_opinion(html: str, text: str) -> str:
+    """Other extractors' reading of a page of which ours found little, where theirs is much longer."""
+    whole = extract_plain_text(html, main_content=True)
+    if len(whole) < _SUSPICIOUS_RATIO * max(len(text), 20):
+        return text
+    if len(html) <= _MAX_TRAFILATURA_CHARS and html.count("<") <= _MAX_TRAFILATURA_TAGS:
+        read = trafilatura.extract(html, fast=True, include_tables=True)
+        if read and len(read) * 2 > len(whole):
+            return clean(read)
+    return clean("\n".join(line.strip() for line in whole.splitlines() if line.strip()))

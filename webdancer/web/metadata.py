@@ -1,0 +1,112 @@
+"""A page's title, and the date on which it was published."""
+
+import re
+from datetime import date
+
+from selectolax.lexbor import LexborHTMLParser
+
+_MAX_TITLE_CHARS = 300
+_SEPARATOR = re.compile(r"\s+(?:[|–—·»:]|::|-)\s+")
+_DATE_METAS = [
+    "article:published_time",
+    "og:published_time",
+    "og:article:published_time",
+    "citation_publication_date",
+    "citation_date",
+    "citation_online_date",
+    "datepublished",
+    "pubdate",
+    "publishdate",
+    "publish-date",
+    "publish_date",
+    "publication_date",
+    "date",
+    "dc.date",
+    "dc.date.issued",
+    "dcterms.date",
+    "dcterms.created",
+    "dcterms.issued",
+    "parsely-pub-date",
+    "sailthru.date",
+]
+_DATE_RANK = {name: rank for rank, name in enumerate(_DATE_METAS)}
+_JSON_LD_DATE = re.compile(r'"datePublished"\s*:\s*"([^"]{8,40})"')
+_ISO = re.compile(r"\s*(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})(?!\d)")
+_COMPACT = re.compile(r"\s*(\d{4})(\d{2})(\d{2})(?!\d)")
+_DAY_MONTH = re.compile(r"(\d{1,2})(?:st|nd|rd|th)?\s+([A-Za-z]{3,9})\.?,?\s+(\d{4})")
+_MONTH_DAY = re.compile(r"([A-Za-z]{3,9})\.?\s+(\d{1,2})(?:st|nd|rd|th)?,?\s+(\d{4})")
+_MONTHS = {
+    name: n
+    for n, name in enumerate(["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"], 1)
+}
+_YEARS = range(1900, 2101)
+
+
+def page_title(parser: LexborHTMLParser) -> str:
+    """The page's own title: its first heading, else `og:title`, else `<title>`, without the name of the site."""
+    declared = _text(parser, "head title") or _text(parser, "title")
+    parts = _SEPARATOR.split(declared)
+    site = _meta(parser, "og:site_name").casefold()
+    heading = _text(parser, "main h1") or _text(parser, "article h1") or _text(parser, "h1")
+    # Some sites put their own name into the first heading of every page.
+    is_site_name = len(parts) > 1 and heading.casefold() in (parts[-1].casefold(), site)
+    if heading and not is_site_name:
+        return heading
+    shared = _meta(parser, "og:title")
+    if shared and shared.casefold() != site:
+        return shared
+    return declared[: -len(parts[-1])].rstrip(" |–—·»:-") if len(parts) > 1 else declared
+
+
+def _text(parser: LexborHTMLParser, selector: str) -> str:
+    node = parser.css_first(selector)
+    if node is None:
+        return ""
+    return " ".join(node.text(separator=" ").split())[:_MAX_TITLE_CHARS].strip("¶# ").replace(" ¶", "")
+
+
+def _meta(parser: LexborHTMLParser, name: str) -> str:
+    node = parser.css_first(f'meta[property="{name}"],meta[name="{name}"]')
+    content = node.attributes.get("content") if node is not None else None
+    return " ".join((content or "").split())[:_MAX_TITLE_CHARS]
+
+
+def published_date(parser: LexborHTMLParser, html: str) -> date | None:
+    """The date that the page's metadata gives, else that of its first `<time>`; None where there is neither."""
+    found: list[tuple[int, date]] = []
+    for node in parser.css("meta[content]"):
+        attributes = node.attributes
+        name = (attributes.get("property") or attributes.get("name") or attributes.get("itemprop") or "").lower()
+        if name in _DATE_RANK and (day := parse_date(attributes.get("content") or "")):
+            found.append((_DATE_RANK[name], day))
+    if found:
+        return min(found)[1]
+    if "datePublished" in html and (match := _JSON_LD_DATE.search(html)) and (day := parse_date(match[1])):
+        return day
+    for selector in ("[itemprop=datePublished]", "time[pubdate]", "article time,main time", "time[datetime]"):
+        for node in parser.css(selector)[:3]:
+            attributes = node.attributes
+            if day := parse_date(attributes.get("datetime") or attributes.get("content") or node.text()):
+                return day
+    return None
+
+
+def parse_date(text: str) -> date | None:
+    """The day that opens or stands in a short text: ISO (with `-`, `/`, `.` or nothing between) or English words."""
+    text = text[:80]
+    if match := _ISO.match(text) or _COMPACT.match(text):
+        return _day(int(match[1]), int(match[2]), int(match[3]))
+    if match := _DAY_MONTH.search(text):
+        return _day(int(match[3]), _MONTHS.get(match[2][:3].lower(), 0), int(match[1]))
+    if match := _MONTH_DAY.search(text):
+        return _day(int(match[3]), _MONTHS.get(match[1][:3].lower(), 0), int(match[2]))
+    return None
+
+
+def _day(year: int, month: int, day: int) -> date | None:
+    if year not in _YEARS:
+        return None
+    try:
+        return date(year, month, day)
+    except ValueError:
+        return None
