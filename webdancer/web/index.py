@@ -98,7 +98,7 @@ class SearchIndex:
             if not tied or self._searcher.num_segments == 1:
                 break
             limit *= 2  # segments stand in no fixed order: take all that tie, then order them
-        rows = self._searcher.fast_field_values("row", [address for _, address in hits])
+        rows = [int(row or 0) for row in self._searcher.fast_field_values("row", [address for _, address in hits])]
         if self._searcher.num_segments > 1:
             order = sorted(range(len(hits)), key=lambda i: (-hits[i][0], rows[i]))
             rows = [rows[i] for i in order]

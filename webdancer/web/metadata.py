@@ -1,5 +1,6 @@
 """A page's title, and the date on which it was published."""
 
+import calendar
 import re
 from datetime import date
 
@@ -7,38 +8,20 @@ from selectolax.lexbor import LexborHTMLParser
 
 _MAX_TITLE_CHARS = 300
 _SEPARATOR = re.compile(r"\s+(?:[|–—·»:]|::|-)\s+")
-_DATE_METAS = [
-    "article:published_time",
-    "og:published_time",
-    "og:article:published_time",
-    "citation_publication_date",
-    "citation_date",
-    "citation_online_date",
-    "datepublished",
-    "pubdate",
-    "publishdate",
-    "publish-date",
-    "publish_date",
-    "publication_date",
-    "date",
-    "dc.date",
-    "dc.date.issued",
-    "dcterms.date",
-    "dcterms.created",
-    "dcterms.issued",
-    "parsely-pub-date",
-    "sailthru.date",
-]
+_DATE_METAS = (
+    *("article:published_time", "og:published_time", "og:article:published_time", "citation_publication_date"),
+    *("citation_date", "citation_online_date", "datepublished", "pubdate", "publishdate", "publish-date"),
+    *("publish_date", "publication_date", "date", "dc.date", "dc.date.issued", "dcterms.date", "dcterms.created"),
+    *("dcterms.issued", "parsely-pub-date", "sailthru.date"),
+)
+"""Names of meta elements that give the date, best first."""
 _DATE_RANK = {name: rank for rank, name in enumerate(_DATE_METAS)}
 _JSON_LD_DATE = re.compile(r'"datePublished"\s*:\s*"([^"]{8,40})"')
 _ISO = re.compile(r"\s*(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})(?!\d)")
 _COMPACT = re.compile(r"\s*(\d{4})(\d{2})(\d{2})(?!\d)")
 _DAY_MONTH = re.compile(r"(\d{1,2})(?:st|nd|rd|th)?\s+([A-Za-z]{3,9})\.?,?\s+(\d{4})")
 _MONTH_DAY = re.compile(r"([A-Za-z]{3,9})\.?\s+(\d{1,2})(?:st|nd|rd|th)?,?\s+(\d{4})")
-_MONTHS = {
-    name: n
-    for n, name in enumerate(["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"], 1)
-}
+_MONTHS = {name.lower(): number for number, name in enumerate(calendar.month_abbr) if name}
 _YEARS = range(1900, 2101)
 
 
