@@ -159,6 +159,7 @@ class VerdictReason(StrEnum):
     UNKNOWN_TOOL = "unknown_tool"
     INVALID_ARGUMENTS = "invalid_arguments"
     TEXT_OUTSIDE_TAGS = "text_outside_tags"
+    NO_ACTION = "no_action"
     # correctness
     WRONG_ANSWER = "wrong_answer"
     JUDGE_FAILED = "judge_failed"
@@ -177,6 +178,16 @@ class VerdictReason(StrEnum):
     CRITIC_FAILED = "critic_failed"
 
 
+class Judgement(Record):
+    """Does an answer equal the reference? The judge's word and the normalised exact match, both recorded."""
+
+    correct: bool
+    """The judge role's verdict."""
+    exact_match: bool
+    text: str
+    """The judge's reason, verbatim."""
+
+
 class Verdict(Record):
     """What one stage of the funnel says of one trajectory."""
 
@@ -188,16 +199,8 @@ class Verdict(Record):
     reason: VerdictReason
     score: float | None = None
     detail: str = ""
-
-
-class Judgement(Record):
-    """Does an answer equal the reference? The judge's word and the normalised exact match, both recorded."""
-
-    correct: bool
-    """The judge role's verdict."""
-    exact_match: bool
-    text: str
-    """The judge's reason, verbatim."""
+    judgement: Judgement | None = None
+    """Only at the correctness stage."""
 
 
 class EvalResult(Record):

@@ -25,6 +25,8 @@ _FOREIGN = re.compile(
     r"<(?=[\s/]*(?:think|tool_call|tool_response|answer|tools|s|bos|eos|pad|unk|start_of_turn|end_of_turn)\b|[\s/]*[|｜])",
     re.IGNORECASE,
 )
+_INVENTED = re.compile(r"<\u200b?tool_response>")
+"""Also as it stands in a stored thought, neutralised."""
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
@@ -205,7 +207,7 @@ def _thought(blocks: list[_Block], mode: CotMode, reasoning: str | None, violati
     thought = thoughts[0] if thoughts else ""
     if reasoning and reasoning.strip() and (mode is CotMode.LONG or not thoughts):
         thought = reasoning.strip()
-        if "<tool_response>" in thought:
+        if _INVENTED.search(thought):
             violations.append(Violation(ViolationKind.INVENTED_OBSERVATION, "a tool response stands in the reasoning"))
         thought = neutralise(thought)
     if not thought:
