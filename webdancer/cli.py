@@ -40,7 +40,9 @@ def main() -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         command = shlex.join(["webdancer", *sys.argv[1:]])
-        console.print(f"\nStopped. Nothing is lost: run the same command again to go on from here:\n  {command}", soft_wrap=True)
+        console.print(
+            f"\nStopped. Nothing is lost: run the same command again to go on from here:\n  {command}", soft_wrap=True
+        )
         sys.exit(130)
 
 
@@ -81,7 +83,9 @@ def quickstart(
 def run(
     out: Annotated[Path, typer.Argument(help="The run's folder; an unfinished run in it is gone on with.")],
     config: ConfigOption = None,
-    until: Annotated[str | None, typer.Option(help="Stop after this stage: crawl, synth, sample, eval or report.")] = None,
+    until: Annotated[
+        str | None, typer.Option(help="Stop after this stage: crawl, synth, sample, eval or report.")
+    ] = None,
 ) -> None:
     """Run all stages in a folder; what is done is not done again."""
     from webdancer.pipeline.stages import run_pipeline

@@ -66,6 +66,9 @@ class CrawlSettings(Settings):
     """How often one path segment may recur in a URL before it counts as a trap."""
     max_per_pattern: int = Field(2000, ge=1)
     """Pages of one URL pattern (digits folded, query values dropped) on one host before the rest counts as a trap."""
+    max_barren_per_pattern: int = Field(40, ge=1)
+    """Pages of URLs that differ only in digits, that lead only to each other and say nothing new, before the rest counts
+    as a trap (an endless calendar)."""
 
 
 class EndpointSettings(Settings):
@@ -146,6 +149,8 @@ class SynthSettings(Settings):
     max_reasks: int = Field(2, ge=0)
     min_rewrites: int = Field(1, ge=1)
     max_rewrites: int = Field(5, ge=1)
+    heldout_share: float = Field(0.2, gt=0, lt=1)
+    """On a single site: share of the questions that is held out."""
     max_answer_share: float = Field(0.04, gt=0, le=1)
     """Largest share of a kind's questions that one answer may have."""
     drop_easy: bool = True

@@ -18,9 +18,7 @@ from webdancer.web.snapshot import Snapshot
 _SHOWN_CHARS = 700
 
 
-async def ask_question(
-    question: str, snapshot: Path, config: Config, *, mode: CotMode, show_steps: bool
-) -> Trajectory:
+async def ask_question(question: str, snapshot: Path, config: Config, *, mode: CotMode, show_steps: bool) -> Trajectory:
     """Run one episode.
 
     Raises:
@@ -60,7 +58,9 @@ def _print_step(step: Step) -> None:
 
 def _print_outcome(trajectory: Trajectory) -> None:
     """The answer, and the pages that were read on the way as its sources."""
-    sources = [url for step in trajectory.steps if step.tool == "visit" and not step.error for url in visited_urls(step)]
+    sources = [
+        url for step in trajectory.steps if step.tool == "visit" and not step.error for url in visited_urls(step)
+    ]
     if trajectory.answer is None:
         console.print(f"[bold red]No answer[/]: {trajectory.status}")
         return

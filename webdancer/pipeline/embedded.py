@@ -36,7 +36,7 @@ async def serve_embedded_web(*, seed: int, num_pages: int, access_log: Path) -> 
         if not line:
             raise WebdancerError(f"the embedded web (seed {seed}) did not start; its own message stands above")
         ready = json.loads(line)
-        yield {host: f"{ready['address']}:{ready['port']}" for host in ready["hosts"]}
+        yield dict.fromkeys(ready["hosts"], f"{ready['address']}:{ready['port']}")
     finally:
         if process.returncode is None:
             process.terminate()

@@ -1,0 +1,293 @@
+"""The stages of a run in their order: crawl → synth → sample (with the funnel) → eval → report.
+
+Each stage reads the records that the ones before it left in the run's folder and writes its own; each goes on where an
+earlier attempt stopped. The embedded default has two webs, one to train on and one held out; a user's own site has one
+snapshot, whose questions are parted so that no answer chain is on both sides.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from webdancer.agent.tools import Toolbox
+from webdancer.config import Config, CrawlSettings
+from webdancer.errors import ConfigError, StoreError
+from webdancer.eval.systems import (
+    Answerer,
+    agent_answerer,
+    closed_book_answerer,
+    evaluate,
+    guess_answerer,
+    one_search_answerer,
+)
+from webdancer.llm.protocol import Sampling
+from webdancer.pipeline.embedded import count_robots_violations, serve_embedded_web
+from webdancer.pipeline.models import Models, open_models
+from webdancer.pipeline.progress import console, progress_bar
+from webdancer.pipeline.run_folder import Manifest, RunFolder
+from webdancer.pipeline.summary import write_summary
+from webdancer.records import QA, EvalResult, QASplit, Trajectory, Verdict
+from webdancer.store import RecordWriter, read_records, write_json, write_records
+from webdancer.synth.split import mark_heldout, split_sft_rl, split_single_site
+from webdancer.synth.stage import SynthCounts, synthesise
+from webdancer.trajectories.funnel import Funnel
+from webdancer.trajectories.sample import SampleCounts, sample_trajectories, split_after_funnel
+from webdancer.web.crawl import CrawlCounts
+from webdancer.web.crawl import crawl as crawl_sites
+from webdancer.web.search import SnapshotReader, SnapshotSearch
+from webdancer.web.snapshot import Snapshot
+from webdancer.world.facts import World
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One web of a run: where its snapshot stands and how many questions of each kind are wanted from it."""
+
+    name: str
+    snapshot: Path
+    num_questions: Mapping[str, int]
+    world_seed: int
+    world_pages: int
+
+
+def sites(run: RunFolder) -> list[Site]:
+    """The webs of a run: the training web, and in the embedded default the held-out web."""
+    config, path = run.config, run.path
+    train = Site("train", path / "snapshot", config.synth.num_questions, config.world.seed, config.world.num_pages)
+    if config.crawl.urls:
+        return [train]
+    heldout = Site(
+        "heldout",
+        path / "heldout_snapshot",
+        config.synth.num_heldout_questions,
+        config.world.heldout_seed,
+        config.world.num_heldout_pages,
+    )
+    return [train, heldout]
+
+
+async def run_pipeline(path: Path, config: Config, *, until: str | None = None) -> None:
+    """Run all stages that are not done yet.
+
+    Raises:
+        ConfigError: `until` names no stage, or the folder holds a run with other settings.
+    """
+    if until is not None and until not in STAGES:
+        raise ConfigError(f"--until: got {until!r}, expected one of {', '.join(STAGES)}")
+    run = RunFolder(path, config)
+    for name in STAGES:
+        await _run_stage(run, name)
+        if name == until:
+            break
+
+
+async def run_stage(name: str, path: Path, config: Config | None) -> None:
+    """Run one stage in a folder whose earlier stages are done.
+
+    Raises:
+        ConfigError: an earlier stage is not done, or there is no run in the folder and no config was given.
+    """
+    if config is None:
+        manifest = path / "manifest.json"
+        if not manifest.exists():
+            raise ConfigError(f"{path} holds no run; give the folder of one, or --config to start one")
+        config = Manifest.model_validate_json(manifest.read_text(encoding="utf-8")).config
+    run = RunFolder(path, config)
+    for earlier in list(STAGES)[: list(STAGES).index(name)]:
+        if not run.is_done(earlier):
+            raise ConfigError(
+                f"{path}: the stage {earlier!r} must be done first: webdancer run {path} --until {earlier}"
+            )
+    await _run_stage(run, name)
+
+
+async def _run_stage(run: RunFolder, name: str) -> None:
+    if run.is_done(name) and name != "report":
+        console.print(f"[bold]{name}[/]: done before")
+        return
+    console.print(f"[bold]{name}[/]")
+    with run.stage(name):
+        await STAGES[name](run)
+
+
+async def crawl_stage(run: RunFolder) -> None:
+    """Crawl every site of the run into its snapshot."""
+    for site in sites(run):
+        settings = run.config.crawl
+        counts_file = run.path / "crawl" / f"{site.name}.json"
+        if settings.urls:
+            counts = await crawl_to_snapshot(settings, site.snapshot, title=f"pages of {site.name}")
+            write_json(counts_file, counts.as_dict())
+            continue
+        world = World(site.world_seed, site.world_pages)
+        log_file = run.path / "crawl" / f"{site.name}_access.jsonl"
+        async with serve_embedded_web(seed=site.world_seed, num_pages=site.world_pages, access_log=log_file) as resolve:
+            here = settings.model_copy(update={"urls": world.roots(), "resolve": resolve})
+            counts = await crawl_to_snapshot(here, site.snapshot, title=f"pages of {site.name}")
+        violations = count_robots_violations(world, log_file)
+        write_json(counts_file, {**counts.as_dict(), "num_robots_violations": violations})
+
+
+async def crawl_to_snapshot(settings: CrawlSettings, out: Path, *, title: str = "pages") -> CrawlCounts:
+    """Crawl into a snapshot with a progress bar."""
+    with progress_bar(title) as advance:
+        shown = 0
+
+        def on_page(counts: CrawlCounts) -> None:
+            nonlocal shown
+            advance(counts.num_pages - shown)
+            shown = counts.num_pages
+
+        return await crawl_sites(settings, out, on_page=on_page)
+
+
+async def synth_stage(run: RunFolder) -> None:
+    """Write the questions of every site, and split them."""
+    config = run.config
+    all_sites = sites(run)
+
+    def split_train(qas: Sequence[QA]) -> list[QA]:
+        if len(all_sites) > 1:
+            return split_sft_rl(qas, sft_share=config.sample.sft_share, seed=config.seed)
+        parted = split_single_site(qas, heldout_share=config.synth.heldout_share, seed=config.seed)
+        write_json(run.path / "hub_pages.json", parted.hubs)
+        train = split_sft_rl(parted.train, sft_share=config.sample.sft_share, seed=config.seed)
+        write_records(run.path / "heldout_qa.jsonl", parted.heldout)
+        return train
+
+    async with open_models(config.llm, mode=config.sample.mode) as models:
+        for site in all_sites:
+            is_heldout = site.name == "heldout"
+            with (
+                Snapshot.open(site.snapshot) as snapshot,
+                progress_bar(f"questions of {site.name}", sum(site.num_questions.values())) as advance,
+            ):
+                await synthesise(
+                    snapshot,
+                    SnapshotSearch(snapshot),
+                    SnapshotReader(snapshot),
+                    writer=models.writer,
+                    rewriter=models.rewriter,
+                    answerer=models.agent,
+                    settings=config.synth,
+                    num_questions=site.num_questions,
+                    seed=config.seed,
+                    out=run.path,
+                    prefix="heldout_" if is_heldout else "",
+                    assign_splits=mark_heldout if is_heldout else split_train,
+                    on_progress=_advance_by_kept(advance),
+                )
+
+
+def _advance_by_kept(advance: Callable[[int], None]) -> Callable[[SynthCounts], None]:
+    shown = 0
+
+    def on_progress(counts: SynthCounts) -> None:
+        nonlocal shown
+        advance(sum(counts.kept.values()) - shown)
+        shown = sum(counts.kept.values())
+
+    return on_progress
+
+
+async def sample_stage(run: RunFolder) -> None:
+    """Sample trajectories for the SFT questions, each through the funnel at once; what falls is tried again."""
+    config, path = run.config, run.path
+    qas = list(read_records(path / "qa.jsonl", QA))
+    by_id = {qa.id: qa for qa in qas}
+    for_sft = [qa for qa in qas if qa.split is QASplit.SFT]
+    kept: set[str] = set()
+    with (
+        Snapshot.open(path / "snapshot") as snapshot,
+        RecordWriter(path / "trajectories.jsonl", Trajectory) as trajectories,
+        RecordWriter(path / "verdicts.jsonl", Verdict) as verdicts,
+        progress_bar("questions sampled", len(for_sft)) as advance,
+    ):
+        async with open_models(config.llm, mode=config.sample.mode, fault_log=path / "planted_faults.jsonl") as models:
+            funnel = Funnel(models.judge, models.critic, config.funnel, verdicts)
+
+            async def accept(trajectory: Trajectory) -> bool:
+                last = await funnel.run(trajectory, by_id[trajectory.qa_id])
+                if last.keep:
+                    kept.add(trajectory.id)
+                return last.keep
+
+            def on_progress(counts: SampleCounts) -> None:
+                advance(1)
+
+            await sample_trajectories(
+                for_sft,
+                model=models.teacher,
+                toolbox=make_toolbox(snapshot, models, config),
+                agent_settings=config.agent,
+                settings=config.sample,
+                seed=config.seed,
+                writer=trajectories,
+                accept=accept,
+                on_progress=on_progress,
+            )
+    split_after_funnel(qas, list(read_records(path / "trajectories.jsonl", Trajectory)), kept, out=path)
+
+
+def make_toolbox(snapshot: Snapshot, models: Models, config: Config) -> Toolbox:
+    """Search and visit over a snapshot."""
+    return Toolbox(SnapshotSearch(snapshot), SnapshotReader(snapshot), models.summariser, config.agent)
+
+
+async def eval_stage(run: RunFolder) -> None:
+    """Put the held-out questions to every system."""
+    config, path = run.config, run.path
+    heldout = list(read_records(path / "heldout_qa.jsonl", QA))
+    if not heldout:
+        raise StoreError(f"{path / 'heldout_qa.jsonl'} holds no questions; nothing can be evaluated")
+    training = list(read_records(path / "qa.jsonl", QA))
+    with Snapshot.open(sites(run)[-1].snapshot) as snapshot:
+        async with open_models(config.llm, mode=config.sample.mode) as models:
+            toolbox = make_toolbox(snapshot, models, config)
+            answerers: dict[str, Answerer] = {
+                "scribe": agent_answerer(
+                    models.agent,
+                    toolbox,
+                    settings=config.agent,
+                    mode=config.sample.mode,
+                    sampling=Sampling(temperature=config.sample.temperature, top_p=config.sample.top_p),
+                    seed=config.seed,
+                ),
+                "closed_book": closed_book_answerer(models.agent),
+                "guess": guess_answerer(training),
+                "one_search": one_search_answerer(models.agent, SnapshotSearch(snapshot)),
+            }
+            for system in config.eval.systems:
+                with (
+                    RecordWriter(path / "eval" / f"{system}.jsonl", EvalResult) as results,
+                    RecordWriter(path / "eval" / f"{system}_trajectories.jsonl", Trajectory) as trajectories,
+                    progress_bar(f"answers of {system}", len(heldout)) as advance,
+                ):
+                    await evaluate(
+                        system,
+                        heldout,
+                        answerers[system],
+                        judge_model=models.judge,
+                        results=results,
+                        trajectories=trajectories,
+                        concurrency=config.eval.concurrency,
+                        on_progress=advance,
+                    )
+
+
+async def report_stage(run: RunFolder) -> None:
+    """Write summary.json and report.html."""
+    write_summary(run)
+
+
+STAGES: dict[str, Callable[[RunFolder], Awaitable[None]]] = {
+    "crawl": crawl_stage,
+    "synth": synth_stage,
+    "sample": sample_stage,
+    "eval": eval_stage,
+    "report": report_stage,
+}
+"""In the order in which they run."""
