@@ -7,12 +7,13 @@ everything else is counted by the reason why it is none.
 import hashlib
 import io
 import logging
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fastwarc.stream_io import BrotliReader, ChunkedReader, GzipReader, ZstdReader
+from fastwarc.stream_io import BrotliReader, ChunkedReader, GzipReader, WarcReader, ZstdReader
 from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 
 from webdancer.errors import SnapshotError
@@ -116,8 +117,10 @@ class _Importer:
             return
         record.parse_http(auto_decode="none")
         http = record.http_headers
-        status = (http.status_code if http is not None else None) or 0
-        headers = [(str(name), str(value)) for name, value in http.to_tuples()] if http is not None else []
+        status = http.status_code if http is not None else None
+        if http is None or status is None:
+            raise ValueError("no HTTP status")
+        headers = [(str(name), str(value)) for name, value in http.to_tuples()]
         if status in _REDIRECTS:
             target = canonical_url(_header(headers, "location") or "", url)
             if target is not None:
@@ -138,7 +141,10 @@ class _Importer:
         if url in self._writer:
             counts.num_already_in += 1
             return
-        body = _decoded(record.reader.read(_MAX_BYTES + 1), headers)
+        received = record.reader.read(_MAX_BYTES + 1)
+        if len(received) < min(record.content_length, _MAX_BYTES):
+            raise ValueError(f"got {len(received)} bytes of {record.content_length}")  # fastwarc does not tell
+        body = _decoded(received, headers)
         if len(body) > _MAX_BYTES:
             counts.num_too_large += 1
             return
@@ -177,18 +183,27 @@ def _decoded(body: bytes, headers: list[tuple[str, str]]) -> bytes:
     for coding in reversed((_header(headers, "content-encoding") or "").lower().split(",")):
         coding = coding.strip()
         if coding == "deflate":
-            body = _read_through(GzipReader, body, zlib=True)
+            body = _inflated(body)
         elif coding in _DECODERS:
             body = _read_through(_DECODERS[coding], body)
     return body
 
 
-def _read_through(reader: type, body: bytes, **options: bool) -> bytes:
+def _inflated(body: bytes) -> bytes:
+    """Undo `deflate`: by the standard with zlib's frame, by many servers without."""
+    for wbits in (zlib.MAX_WBITS, -zlib.MAX_WBITS):
+        try:
+            return zlib.decompressobj(wbits).decompress(body, _MAX_BYTES + 1)
+        except zlib.error:
+            continue
+    return body
+
+
+def _read_through(reader: Callable[[io.BytesIO], WarcReader], body: bytes) -> bytes:
     try:
-        decoded: bytes = reader(io.BytesIO(body), **options).read(_MAX_BYTES + 1)
+        return reader(io.BytesIO(body)).read(_MAX_BYTES + 1) or body
     except (OSError, ValueError):
         return body
-    return decoded or body
 
 
 def _moment(record: WarcRecord) -> datetime:
