@@ -15,10 +15,21 @@ from yarl import URL
 _MAX_ROUNDS = 5
 _CONTROLS = "".join(map(chr, range(0x21)))
 _TRACKING_PREFIXES = ("utm_", "aspsessionid")
-_TRACKING = frozenset(
-    "gclid gclsrc dclid gbraid wbraid fbclid msclkid yclid mc_cid mc_eid igshid _ga _gl "
-    "sid sessid sessionid session_id phpsessid jsessionid cfid cftoken".split()
+_CAMPAIGNS = (
+    "gclid",
+    "gclsrc",
+    "dclid",
+    "gbraid",
+    "wbraid",
+    "fbclid",
+    "msclkid",
+    "yclid",
+    "mc_cid",
+    "mc_eid",
+    "igshid",
 )
+_SESSIONS = ("sid", "sessid", "sessionid", "session_id", "phpsessid", "jsessionid", "cfid", "cftoken", "_ga", "_gl")
+_TRACKING = frozenset({*_CAMPAIGNS, *_SESSIONS})
 _SESSION_IN_PATH = re.compile(r";jsessionid=[^/?;]*", re.IGNORECASE)
 _HOST = re.compile(r"[a-z0-9_.-]+|\[?[0-9a-f:.]+\]?")
 _DIGITS = re.compile(r"\d+")
