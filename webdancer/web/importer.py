@@ -104,8 +104,10 @@ class _Importer:
 
     def _take(self, record: WarcRecord) -> None:
         counts = self.counts
-        # wget writes the URI in angle brackets.
-        url = canonical_url((record.headers.get("WARC-Target-URI") or "").strip("<>"))
+        uri = record.headers.get("WARC-Target-URI")
+        if uri is None:
+            raise ValueError("no WARC-Target-URI")
+        url = canonical_url(uri.strip("<>"))  # wget writes it in angle brackets
         if url is None or not record.is_http:
             counts.num_other_types += 1
             return
