@@ -82,10 +82,7 @@ async def run_funnel(
                 f"trajectory {trajectory.id!r}: its question {trajectory.qa_id!r} is not among the questions"
             )
     with RecordWriter(out, Verdict) as writer:
-        known = {verdict.id: verdict for verdict in read_records(out, Verdict)}
-        funnel = _Funnel(
-            judge_model, critic_model if settings.use_critic else None, settings, writer, known, on_verdict
-        )
+        funnel = Funnel(judge_model, critic_model, settings, writer, on_verdict)
         slots = asyncio.Semaphore(concurrency)
 
         async def run(trajectory: Trajectory) -> Verdict:
@@ -108,8 +105,16 @@ def summarise_verdicts(last_verdicts: Sequence[Verdict]) -> FunnelResult:
     return FunnelResult(len(last_verdicts), tuple(kept), dropped)
 
 
-class _Funnel:
-    """The stages over one verdicts' file."""
+class Funnel:
+    """The stages over one verdicts' file, a trajectory at a time.
+
+    Args:
+        judge_model: the judge role.
+        critic_model: the critic role; without one, or with `use_critic` off, the rules are the last stage.
+        settings: thresholds of the rules.
+        writer: the verdicts' file; verdicts that it holds already are taken as they are.
+        on_verdict: called for each verdict, those found in the file too.
+    """
 
     def __init__(
         self,
@@ -117,11 +122,12 @@ class _Funnel:
         critic_model: ChatModel | None,
         settings: FunnelSettings,
         writer: RecordWriter[Verdict],
-        known: Mapping[str, Verdict],
-        on_verdict: OnVerdict | None,
+        on_verdict: OnVerdict | None = None,
     ) -> None:
-        self._judge_model, self._critic_model, self._settings = judge_model, critic_model, settings
-        self._writer, self._known, self._on_verdict = writer, known, on_verdict
+        self._judge_model, self._settings = judge_model, settings
+        self._critic_model = critic_model if settings.use_critic else None
+        self._writer, self._on_verdict = writer, on_verdict
+        self._known = {verdict.id: verdict for verdict in read_records(writer.path, Verdict)}
 
     async def run(self, trajectory: Trajectory, qa: QA) -> Verdict:
         """The verdict of the last stage that the trajectory reached."""
