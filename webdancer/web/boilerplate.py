@@ -16,12 +16,14 @@ _ALWAYS_CUT = (
     "[role=navigation],[role=banner],[role=contentinfo],[role=complementary],[role=search],[role=dialog],"
     "[role=alertdialog],[role=menu],[role=menubar],[role=toolbar],[role=tooltip]"
 )
+_MAYBE_CUT = "header,aside,sup.reference,a.anchor,a.headerlink,a.skip-link,a.skip-to-content,a.sr-only"
 _HIDDEN_STYLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
 _MAIN_CANDIDATES = (
     "main,[role=main]",
     "article",
     "#mw-content-text,#main-content,#content,#main,#bodyContent,.markdown-body,.entry-content,.post-content,.article-body",
 )
+_BLOCK_START = re.compile(r"<(?:div|section|ul|ol|table|form|p|span|dl|header)\s([^>]*)>")
 _NAME_ATTRIBUTE = re.compile(r"\b(?:class|id)\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'>]+))", re.IGNORECASE)
 _JUNK_NAME = re.compile(
     r"(?:^|[-_])(?:cookies?|consent|gdpr|nav|navbar|navbox|navigation|subnav|topnav|sidenav|breadcrumbs?|sidebar|"
@@ -31,6 +33,7 @@ _JUNK_NAME = re.compile(
     r"editsection|jump-?link|printfooter|noprint|sr-only|visually-?hidden|screen-reader-text|headerlink|paywall|"
     r"back-to-top)(?:$|[-_])"
 )
+_PLAIN_NAME = re.compile(r"[\w:.-]+", re.ASCII)
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _MAX_CUT_SHARE = 0.5
 """An element with more of the page's text than this is content, whatever its name says."""
@@ -49,7 +52,7 @@ def cut_boilerplate(parser: LexborHTMLParser, html: str) -> None:
     for node in body.css("[style]"):
         if _HIDDEN_STYLE.search(node.attributes.get("style") or ""):
             node.decompose()
-    for node in body.css("header,aside,sup.reference,a.anchor,a.headerlink"):
+    for node in body.css(_MAYBE_CUT):
         if not _keeps(node):
             node.decompose()
     selector = _junk_selector(html)
@@ -93,12 +96,18 @@ def _keeps(node: LexborNode) -> bool:
 
 def _junk_selector(html: str) -> str:
     """A selector of the names on this page that sound like boilerplate."""
-    names = {name for groups in _NAME_ATTRIBUTE.findall(html) for name in "".join(groups).split() if _is_junk(name)}
+    names = {name for attributes in set(_BLOCK_START.findall(html)) for name in _junk_names(attributes)}
     return ",".join(f'[class~="{name}"],[id="{name}"]' for name in sorted(names))
 
 
 @lru_cache(maxsize=65536)
+def _junk_names(attributes: str) -> tuple[str, ...]:
+    """The classes and the id in the attributes of one tag that sound like boilerplate."""
+    names = [name for groups in _NAME_ATTRIBUTE.findall(attributes) for name in "".join(groups).split()]
+    return tuple(name for name in names if _is_junk(name))
+
+
 def _is_junk(name: str) -> bool:
-    if len(name) > 100 or not re.fullmatch(r"[\w:.-]+", name, re.ASCII):
+    if len(name) > 100 or not _PLAIN_NAME.fullmatch(name):
         return False
     return _JUNK_NAME.search(_CAMEL.sub("-", name).lower()) is not None

@@ -135,6 +135,9 @@ class _Importer:
 
     def _take_page(self, url: str, record: WarcRecord, headers: list[tuple[str, str]]) -> None:
         counts = self.counts
+        received = record.reader.read(_MAX_BYTES + 1)
+        if len(received) < min(record.content_length, _MAX_BYTES):
+            raise ValueError(f"got {len(received)} bytes of {record.content_length}")  # fastwarc does not tell
         content_type = _header(headers, "content-type")
         kind = (content_type or "").partition(";")[0].strip().lower()
         if kind and kind not in _PAGE_TYPES:
@@ -143,9 +146,6 @@ class _Importer:
         if url in self._writer:
             counts.num_already_in += 1
             return
-        received = record.reader.read(_MAX_BYTES + 1)
-        if len(received) < min(record.content_length, _MAX_BYTES):
-            raise ValueError(f"got {len(received)} bytes of {record.content_length}")  # fastwarc does not tell
         body = _decoded(received, headers)
         if len(body) > _MAX_BYTES:
             counts.num_too_large += 1

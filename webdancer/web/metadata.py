@@ -16,6 +16,7 @@ _DATE_METAS = (
 )
 """Names of meta elements that give the date, best first."""
 _DATE_RANK = {name: rank for rank, name in enumerate(_DATE_METAS)}
+_TIME_SELECTORS = ("[itemprop=datePublished]", "time[pubdate]", "article time,main time", "time[datetime]")
 _JSON_LD_DATE = re.compile(r'"datePublished"\s*:\s*"([^"]{8,40})"')
 _ISO = re.compile(r"\s*(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})(?!\d)")
 _COMPACT = re.compile(r"\s*(\d{4})(\d{2})(\d{2})(?!\d)")
@@ -30,7 +31,9 @@ def page_title(parser: LexborHTMLParser) -> str:
     declared = _text(parser, "head title") or _text(parser, "title")
     parts = _SEPARATOR.split(declared)
     site = _meta(parser, "og:site_name").casefold()
-    heading = _text(parser, "main h1") or _text(parser, "article h1") or _text(parser, "h1")
+    heading = _text(parser, "h1")
+    if heading and len(parser.css("h1")) > 1:
+        heading = _text(parser, "main h1") or _text(parser, "article h1") or heading
     # Some sites put their own name into the first heading of every page.
     is_site_name = len(parts) > 1 and heading.casefold() in (parts[-1].casefold(), site)
     if heading and not is_site_name:
@@ -57,7 +60,7 @@ def _meta(parser: LexborHTMLParser, name: str) -> str:
 def published_date(parser: LexborHTMLParser, html: str) -> date | None:
     """The date that the page's metadata gives, else that of its first `<time>`; None where there is neither."""
     found: list[tuple[int, date]] = []
-    for node in parser.css("meta[content]"):
+    for node in (parser.head or parser).css("meta[content]"):
         attributes = node.attributes
         name = (attributes.get("property") or attributes.get("name") or attributes.get("itemprop") or "").lower()
         if name in _DATE_RANK and (day := parse_date(attributes.get("content") or "")):
@@ -66,7 +69,7 @@ def published_date(parser: LexborHTMLParser, html: str) -> date | None:
         return min(found)[1]
     if "datePublished" in html and (match := _JSON_LD_DATE.search(html)) and (day := parse_date(match[1])):
         return day
-    for selector in ("[itemprop=datePublished]", "time[pubdate]", "article time,main time", "time[datetime]"):
+    for selector in _TIME_SELECTORS if "<time" in html or "datePublished" in html else ():
         for node in parser.css(selector)[:3]:
             attributes = node.attributes
             if day := parse_date(attributes.get("datetime") or attributes.get("content") or node.text()):
