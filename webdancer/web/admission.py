@@ -6,7 +6,7 @@ their pages. And a *family* of URLs that feeds only itself is closed early: a pa
 
 1. was found on a page of its own family,
 2. offers no new URL outside that family, and
-3. has only words that another page of the family already had (digits do not count as words);
+3. has the very words, in order, that another page of the family had (digits do not count as words);
 
 after `max_barren_per_pattern` such pages the family is closed. The twelve months of a calendar bring their names in the
 first year; from then on each page is barren. A numbered archive is not cut, because its pages differ in their words.
@@ -152,5 +152,5 @@ def url_family(url: str) -> str:
 
 
 def _words_digest(text: str) -> str:
-    words = sorted(set(_WORD.findall(text[:_MAX_CHARS].lower())))
-    return hashlib.blake2b(" ".join(words).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    words = " ".join(_WORD.findall(text[:_MAX_CHARS].lower()))
+    return hashlib.blake2b(words.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()

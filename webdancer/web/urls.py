@@ -55,12 +55,16 @@ def canonical_url(url: str, base: str | None = None) -> str | None:
 
 
 def url_pattern(url: str) -> str:
-    """The URL with runs of digits folded to `0` and the query's values dropped, as limits for traps count it."""
-    path, _, query = url.partition("?")
-    path = _DIGITS.sub("0", path)
+    """A canonical URL with runs of digits folded to `0` and the query's values dropped, as limits for traps count it.
+
+    The host stays as it is.
+    """
+    address, _, query = url.partition("?")
+    slash = address.find("/", 8)
+    address = address[:slash] + _DIGITS.sub("0", address[slash:])
     if not query:
-        return path
-    return path + "?" + "&".join(_DIGITS.sub("0", pair.partition("=")[0]) for pair in query.split("&"))
+        return address
+    return address + "?" + "&".join(_DIGITS.sub("0", pair.partition("=")[0]) for pair in query.split("&"))
 
 
 def max_segment_repeats(url: str) -> int:

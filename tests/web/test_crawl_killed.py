@@ -1,0 +1,84 @@
+"""kill -9 at random moments: after resuming, the snapshot is that of an undisturbed crawl."""
+
+import asyncio
+import json
+import random
+import signal
+import sys
+from pathlib import Path
+
+from aiohttp import web
+from local_site import HTML, LocalSite, html
+
+from webdancer.config import CrawlSettings
+from webdancer.records import Page
+from webdancer.web.crawl import crawl
+from webdancer.web.snapshot import Snapshot
+
+_PROGRAM = """
+import asyncio, sys
+from pathlib import Path
+from webdancer.config import CrawlSettings
+from webdancer.web import crawl
+crawl._COMMIT_EVERY = 7  # several commits in a small site
+print("begun", flush=True)
+asyncio.run(crawl.crawl(CrawlSettings.model_validate_json(sys.argv[1]), Path(sys.argv[2])))
+"""
+NUM_PAGES = 150
+
+
+def make_site() -> LocalSite:
+    """A binary tree of pages that each answer after a few milliseconds, with one duplicate and one redirect per ten."""
+
+    async def page(request: web.BaseRequest) -> web.StreamResponse:
+        await asyncio.sleep(0.025)
+        number = int(request.path[1:] or 1)
+        if number % 10 == 3:
+            return web.Response(status=302, headers={"Location": f"/{number + 1}"})
+        links = [f"/{n}" for n in (2 * number, 2 * number + 1) if n <= NUM_PAGES]
+        title = "Page 77" if number % 10 == 7 else f"Page {number}"
+        return web.Response(body=html(*links, title=title), headers={"Content-Type": HTML})
+
+    return LocalSite({"/": page} | {f"/{n}": page for n in range(2, NUM_PAGES + 1)})
+
+
+def contents(out: Path) -> list[Page | None]:
+    with Snapshot.open(out) as snapshot:
+        pages = [snapshot.page(url) for url in snapshot.urls()]
+    return [page and page.model_copy(update={"fetched_at": None}) for page in pages]
+
+
+async def killed_after(settings: CrawlSettings, out: Path, seconds: float) -> bool:
+    """Crawl in a process of its own and kill it; False: it had ended before."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _PROGRAM, settings.model_dump_json(), str(out), stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"begun\n"
+    try:
+        assert await asyncio.wait_for(process.wait(), seconds) == 0
+    except TimeoutError:
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+        return True
+    return False
+
+
+async def test_killed_crawls_end_like_an_undisturbed_one(tmp_path: Path) -> None:
+    rng = random.Random()
+    async with make_site() as site:
+        settings = CrawlSettings(
+            urls=("http://site.example/",), resolve={"site.example": site.address}, max_per_host=2, max_depth=50
+        )
+        expected_counts = await crawl(settings, tmp_path / "whole")
+        num_kills, out = 0, tmp_path / "killed"
+        while await killed_after(settings, out, rng.uniform(0.2, 1.0)):
+            num_kills += 1
+            assert num_kills < 60
+        counts = json.loads((out / "crawl.json").read_text())
+    assert num_kills >= 2
+    assert contents(out) == contents(tmp_path / "whole")
+    same = expected_counts.model_dump(exclude={"seconds", "pages_per_s"})
+    assert {key: counts[key] for key in same} == same
+    assert expected_counts.num_duplicates > 5
+    assert expected_counts.num_redirects > 5
