@@ -99,6 +99,11 @@ def neutralise(text: str) -> str:
     return _FOREIGN.sub("<\u200b", text)
 
 
+def whole_characters(text: str) -> str:
+    """The text with half characters (lone surrogates), which no file could hold, replaced by `?`."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def break_control_tokens(text: str) -> str:
     """The text with control tokens made unreadable as such, while our tags stay: for a model's own broken turns."""
     return _CONTROL.sub(lambda token: "<\u200b" + token.group()[1:], text)

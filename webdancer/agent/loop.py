@@ -11,7 +11,16 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from webdancer.agent.format import TOOL_ERRORS, ToolCall, Turn, Violation, describe_violations, neutralise, parse_turn
+from webdancer.agent.format import (
+    TOOL_ERRORS,
+    ToolCall,
+    Turn,
+    Violation,
+    describe_violations,
+    neutralise,
+    parse_turn,
+    whole_characters,
+)
 from webdancer.agent.tools import Toolbox
 from webdancer.agent.transcript import Transcript
 from webdancer.config import AgentSettings
@@ -220,10 +229,6 @@ def _invalid_step(reply: ChatReply, violations: list[Violation]) -> Step:
 
 
 def _storable(reply: ChatReply) -> ChatReply:
-    """The reply without half characters (lone surrogates), which no file could hold."""
-    reasoning = None if reply.reasoning is None else _whole(reply.reasoning)
-    return ChatReply(_whole(reply.content), reasoning, reply.finish, reply.usage)
-
-
-def _whole(text: str) -> str:
-    return text.encode("utf-8", "replace").decode("utf-8")
+    """The reply without half characters that no file could hold."""
+    reasoning = None if reply.reasoning is None else whole_characters(reply.reasoning)
+    return ChatReply(whole_characters(reply.content), reasoning, reply.finish, reply.usage)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, JsonValue
 
-from webdancer.agent.format import neutralise
+from webdancer.agent.format import neutralise, whole_characters
 from webdancer.agent.passages import choose_passages
 from webdancer.agent.schemas import TOOL_SCHEMAS, ArgumentError, SearchCall, UnknownToolError, check_call
 from webdancer.config import AgentSettings
@@ -89,7 +89,9 @@ class Toolbox:
         if len(used) < len(items):
             parts.append(f"Note: {len(items)} {noun} were given; only the first {len(used)} were used.")
         error = next((result.error for result in results if result.error is not None), None)
-        return ToolResult(_SEPARATOR.join(parts), error, sum(result.num_unsummarised for result in results))
+        return ToolResult(
+            whole_characters(_SEPARATOR.join(parts)), error, sum(result.num_unsummarised for result in results)
+        )
 
     async def _guarded(self, item: str, run: Callable[[str], Awaitable[ToolResult]]) -> ToolResult:
         """Run one query or URL; the tool's failures and its time limit become observations."""

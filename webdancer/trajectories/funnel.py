@@ -146,6 +146,7 @@ class Funnel:
             return known
         verdict = await self._verdict(stage, trajectory, qa)
         self._writer.append(verdict)
+        self._known[verdict.id] = verdict
         return verdict
 
     async def _verdict(self, stage: VerdictStage, trajectory: Trajectory, qa: QA) -> Verdict:

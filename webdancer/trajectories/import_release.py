@@ -10,9 +10,8 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -22,16 +21,17 @@ from webdancer.agent.transcript import replay
 from webdancer.errors import StoreError
 from webdancer.records import (
     CotMode,
+    Record,
     Status,
     Step,
     ToolError,
     Trajectory,
     Usage,
-    Verdict,
     VerdictReason,
     VerdictStage,
 )
 from webdancer.store import write_records
+from webdancer.trajectories.funnel import make_verdict
 from webdancer.trajectories.rules import check_validity
 
 _QUESTION_MARK = "\n\nUser: "
@@ -49,14 +49,14 @@ class _ReleasedLine(BaseModel):
     messages: list[_ReleasedMessage]
 
 
-class ImportCounts(NamedTuple):
+class ImportCounts(Record):
     """What an import brought."""
 
     num_trajectories: int
     num_same: int
     """Trajectories whose turns are rendered back byte for byte."""
     num_valid: int
-    reasons: Mapping[VerdictReason, int]
+    reasons: dict[str, int]
     """Trajectories by the reason of their verdict at validity; `passed` is one of them."""
 
 
@@ -72,11 +72,16 @@ def import_webdancer(file: Path, out_dir: Path) -> ImportCounts:
         trajectory = to_trajectory(messages, trajectory_id=f"{file.stem}-{number:05d}")
         trajectories.append(trajectory)
         num_same += released_turns(trajectory) == [message.content for message in messages[2:]]
-    verdicts = [_validity_verdict(trajectory) for trajectory in trajectories]
+    verdicts = [make_verdict(t, VerdictStage.VALIDITY, check_validity(t)) for t in trajectories]
     write_records(out_dir / "trajectories.jsonl", trajectories)
     write_records(out_dir / "verdicts.jsonl", verdicts)
     reasons = Counter(verdict.reason for verdict in verdicts)
-    return ImportCounts(len(trajectories), num_same, reasons[VerdictReason.PASSED], dict(sorted(reasons.items())))
+    return ImportCounts(
+        num_trajectories=len(trajectories),
+        num_same=num_same,
+        num_valid=reasons[VerdictReason.PASSED],
+        reasons={reason.value: reasons[reason] for reason in sorted(reasons)},
+    )
 
 
 def _read_messages(file: Path) -> Iterator[tuple[int, list[_ReleasedMessage]]]:
@@ -149,15 +154,3 @@ def _step(text: str, observation: str | None) -> tuple[Step, Turn | None]:
 def released_turns(trajectory: Trajectory) -> list[str]:
     """The turns after the question as the release writes them: the model's and the tool's in turn."""
     return [entry.text for entry in replay(trajectory, TOOL_SCHEMAS).entries[1:]]
-
-
-def _validity_verdict(trajectory: Trajectory) -> Verdict:
-    finding = check_validity(trajectory)
-    return Verdict(
-        id=f"{trajectory.id}/{VerdictStage.VALIDITY.value}",
-        trajectory_id=trajectory.id,
-        stage=VerdictStage.VALIDITY,
-        keep=finding is None,
-        reason=VerdictReason.PASSED if finding is None else finding.reason,
-        detail="" if finding is None else finding.detail,
-    )
