@@ -5,6 +5,7 @@ key. Every setting has a default, so that an empty file is the embedded default;
 """
 
 import difflib
+import json
 import tomllib
 from pathlib import Path
 from typing import Literal
@@ -66,7 +67,7 @@ class CrawlSettings(Settings):
     """How often one path segment may recur in a URL before it counts as a trap."""
     max_per_pattern: int = Field(2000, ge=1)
     """Pages of one URL pattern (digits folded, query values dropped) on one host before the rest counts as a trap."""
-    max_barren_per_pattern: int = Field(40, ge=1)
+    max_barren_per_pattern: int = Field(200, ge=1)
     """Pages of URLs that differ only in digits, that lead only to each other and say nothing new, before the rest counts
     as a trap (an endless calendar)."""
 
@@ -219,6 +220,8 @@ def load_config(path: Path) -> Config:
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.toml")], n=1, cutoff=0.4)
         hint = f"; did you mean {path.parent / near[0]}?" if near else ""
         raise ConfigError(f"cannot read the config file {path}: {error.strerror}{hint}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: it is not UTF-8 text ({error.reason})") from None
     try:
         return parse_config(tomllib.loads(text), source=str(path))
     except tomllib.TOMLDecodeError as error:
@@ -232,7 +235,8 @@ def parse_config(values: dict[str, object], *, source: str) -> Config:
         ConfigError: all problems, a line each, every one with key, value, file and the nearest known key.
     """
     try:
-        return Config.model_validate(values)
+        # Strict checking of Python values would refuse TOML's arrays for tuples; strict JSON takes them, and nothing else.
+        return Config.model_validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
         lines = []
         for problem in error.errors(include_url=False):

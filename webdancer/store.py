@@ -5,6 +5,7 @@ the file is next opened for writing, and skipped when it is read. A line that is
 something other than us wrote it.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -14,6 +15,7 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
 
 from webdancer.errors import StoreError
 from webdancer.records import Record
@@ -37,16 +39,23 @@ class RecordWriter(Generic[R]):
     """
 
     def __init__(self, path: Path, model: type[R], *, key: str = "id") -> None:
-        self.path, self._model, self._key = path, model, key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("ab+")
+        self.path, self._key = path, key
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # No buffer: a write that fails must leave nothing behind that could reach the disk later.
+            self._file = path.open("ab+", buffering=0)
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be opened for writing: {error.strerror}") from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            self._repair_tail()
+            self.ids: set[str] = {str(getattr(record, key)) for record in read_records(path, model)}
+        except BlockingIOError:
             self._file.close()
             raise StoreError(f"{path}: another process is writing it; stop that run or choose another folder") from None
-        self._repair_tail()
-        self.ids: set[str] = {str(getattr(record, key)) for record in read_records(path, model)}
+        except BaseException:
+            self._file.close()
+            raise
         self._unsynced = 0
 
     def _repair_tail(self) -> None:
@@ -73,46 +82,57 @@ class RecordWriter(Generic[R]):
         record_id = str(getattr(record, self._key))
         if record_id in self.ids:
             raise StoreError(f"{self.path}: {self._key} {record_id!r} is already in the file")
-        line = record.model_dump_json().encode() + b"\n"
+        rest = memoryview(_to_line(record))
         size = os.fstat(self._file.fileno()).st_size
         try:
-            self._file.write(line)
-            self._file.flush()
+            while rest:
+                rest = rest[self._file.write(rest) :]
             self._unsynced += 1
             if self._unsynced >= _FSYNC_EVERY:
                 self.sync()
         except OSError as error:
-            self._drop_partial(size)
+            os.ftruncate(self._file.fileno(), size)
             raise StoreError(
                 f"{self.path}: could not append {self._key} {record_id!r}: {error.strerror}. "
                 "Nothing before it is lost; free some space and run the same command again"
             ) from error
         self.ids.add(record_id)
 
-    def _drop_partial(self, size: int) -> None:
-        """Leave the file as it was: what a failed write left in Python's buffer must not reach the disk later."""
-        os.ftruncate(self._file.fileno(), size)
-        raw = self._file.detach()
-        self._file = os.fdopen(os.dup(raw.fileno()), "ab+")  # the duplicate keeps the lock
-        raw.close()
-
     def sync(self) -> None:
         """Bring all appended records to the disk."""
-        self._file.flush()
         os.fsync(self._file.fileno())
         self._unsynced = 0
 
     def close(self) -> None:
         """Sync and release the file."""
         if not self._file.closed:
-            self.sync()
-            self._file.close()
+            try:
+                self.sync()
+            finally:
+                self._file.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
+
+
+def _to_line(record: Record) -> bytes:
+    """One JSON line. Half surrogate pairs, which models can write and UTF-8 cannot hold, become `?`."""
+    try:
+        return record.model_dump_json().encode() + b"\n"
+    except PydanticSerializationError:
+        clean = _valid_unicode(record.model_dump())
+        return type(record).model_validate(clean).model_dump_json().encode() + b"\n"
+
+
+def _valid_unicode(value: object) -> object:
+    if isinstance(value, dict):
+        return {_valid_unicode(key): _valid_unicode(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_valid_unicode(item) for item in value]
+    return value.encode("utf-8", "replace").decode() if type(value) is str else value
 
 
 def read_records(path: Path, model: type[R]) -> Iterator[R]:
@@ -140,8 +160,8 @@ def read_records(path: Path, model: type[R]) -> Iterator[R]:
 
 def write_records(path: Path, records: Iterable[Record]) -> int:
     """Write a whole file anew: it appears complete or not at all. Returns how many records it holds."""
-    lines = [record.model_dump_json() for record in records]
-    write_atomic(path, "".join(line + "\n" for line in lines))
+    lines = [_to_line(record) for record in records]
+    write_atomic(path, b"".join(lines).decode())
     return len(lines)
 
 
@@ -156,16 +176,17 @@ def write_atomic(path: Path, text: str) -> None:
     Raises:
         StoreError: it cannot be written; an older file of that name is left as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8", errors="replace") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise StoreError(
             f"{path}: could not be written: {error.strerror}; free some space or choose another folder"
         ) from error

@@ -1,0 +1,133 @@
+"""Settings: every mistake in a config file is named with key, value, file and what would have been right."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from webdancer.config import Config, load_config, parse_config
+from webdancer.errors import ConfigError
+from webdancer.records import CotMode
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "run.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def message_of(folder: Path, text: str) -> str:
+    path = write(folder, text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    return str(caught.value)
+
+
+def test_empty_file_is_the_default(tmp_path: Path) -> None:
+    assert load_config(write(tmp_path, "")) == Config()
+
+
+def test_values_of_every_shape_are_read(tmp_path: Path) -> None:
+    config = load_config(
+        write(
+            tmp_path,
+            """
+            seed = 5
+            [crawl]
+            urls = ["http://a.example/", "http://b.example/"]
+            resolve = { "a.example" = "127.0.0.1:8000" }
+            timeout_s = 3
+            [sample]
+            mode = "long"
+            [llm.judge]
+            base_url = "http://127.0.0.1:1/v1"
+            model = "j"
+            temperature = 0
+            """,
+        )
+    )
+    assert config.seed == 5
+    assert config.crawl.urls == ("http://a.example/", "http://b.example/")
+    assert config.crawl.resolve == {"a.example": "127.0.0.1:8000"}
+    assert config.crawl.timeout_s == 3.0
+    assert config.sample.mode is CotMode.LONG
+    assert config.llm.judge is not None
+    assert config.llm.judge.temperature == 0.0
+    assert config.llm.critic is None
+
+
+def test_unknown_key_names_key_value_file_and_nearest(tmp_path: Path) -> None:
+    message = message_of(tmp_path, "[crawl]\nmax_page = 100\n")
+    assert message == (f"{tmp_path}/run.toml: unknown key 'crawl.max_page' (value 100); nearest known key: 'max_pages'")
+
+
+def test_unknown_key_in_an_optional_section(tmp_path: Path) -> None:
+    message = message_of(tmp_path, '[llm.judge]\nmodl = "x"\n')
+    assert "unknown key 'llm.judge.modl' (value 'x'); nearest known key: 'model'" in message
+
+
+def test_unknown_section(tmp_path: Path) -> None:
+    message = message_of(tmp_path, "[crwl]\nmax_pages = 1\n")
+    assert "unknown key 'crwl' (value {'max_pages': 1}); nearest known key: 'crawl'" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ('[crawl]\nmax_pages = "many"\n', "crawl.max_pages", "'many'"),
+        ('[crawl]\nmax_pages = "5000"\n', "crawl.max_pages", "'5000'"),  # no silent conversion of a string
+        ("[crawl]\nmax_pages = 2.0\n", "crawl.max_pages", "2.0"),
+        ("[crawl]\nobey_robots = 1\n", "crawl.obey_robots", "1"),
+        ("[crawl]\nuser_agent = 7\n", "crawl.user_agent", "7"),
+        ("[crawl]\nmax_pages = 0\n", "crawl.max_pages", "0"),
+        ('[crawl]\nurls = "http://a.example/"\n', "crawl.urls", "'http://a.example/'"),
+        ("crawl = 3\n", "crawl", "3"),
+        ('[sample]\nmode = "medium"\n', "sample.mode", "'medium'"),
+        ('[eval]\nsystems = ["scribe", "oracle"]\n', "eval.systems.1", "'oracle'"),
+    ],
+)
+def test_wrong_value_names_key_value_and_file(tmp_path: Path, text: str, key: str, value: str) -> None:
+    assert message_of(tmp_path, text).startswith(f"{tmp_path}/run.toml: '{key}': got {value}: ")
+
+
+def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
+    lines = message_of(tmp_path, "seeds = 1\n[world]\nnum_pages = 3\n").splitlines()
+    assert len(lines) == 2
+    assert any("'seeds'" in line and "'seed'" in line for line in lines)
+    assert any("'world.num_pages': got 3:" in line and "20" in line for line in lines)
+
+
+def test_missing_file_names_the_nearest_one(tmp_path: Path) -> None:
+    write(tmp_path, "")
+    with pytest.raises(ConfigError) as caught:
+        load_config(tmp_path / "runn.toml")
+    assert str(caught.value) == (
+        f"cannot read the config file {tmp_path}/runn.toml: No such file or directory; did you mean {tmp_path}/run.toml?"
+    )
+
+
+def test_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"No such file or directory$"):
+        load_config(tmp_path / "none" / "run.toml")
+
+
+def test_broken_toml_names_file_and_place(tmp_path: Path) -> None:
+    message = message_of(tmp_path, "seed = 1\nworld = [\n")
+    assert message.startswith(f"{tmp_path}/run.toml is not valid TOML: ")
+
+
+def test_file_that_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_bytes(b"seed = 1 # \xff\xfe")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        load_config(path)
+
+
+def test_source_is_named_for_values_that_come_from_elsewhere() -> None:
+    with pytest.raises(ConfigError, match=r"^--set: 'seed': got 'x'"):
+        parse_config({"seed": "x"}, source="--set")
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Config().seed = 2  # type: ignore[misc]
