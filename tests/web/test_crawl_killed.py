@@ -28,12 +28,12 @@ NUM_PAGES = 150
 
 
 def make_site() -> LocalSite:
-    """A binary tree of pages that each answer after a few milliseconds, with one duplicate and one redirect per ten."""
+    """A binary tree of pages that each answer after a few milliseconds, leaves with equal pages and redirects among them."""
 
     async def page(request: web.BaseRequest) -> web.StreamResponse:
         await asyncio.sleep(0.025)
         number = int(request.path[1:] or 1)
-        if number % 10 == 3:
+        if number > NUM_PAGES // 2 and number % 10 == 3:
             return web.Response(status=302, headers={"Location": f"/{number + 1}"})
         links = [f"/{n}" for n in (2 * number, 2 * number + 1) if n <= NUM_PAGES]
         title = "Page 77" if number % 10 == 7 else f"Page {number}"
@@ -80,5 +80,4 @@ async def test_killed_crawls_end_like_an_undisturbed_one(tmp_path: Path) -> None
     assert contents(out) == contents(tmp_path / "whole")
     same = expected_counts.model_dump(exclude={"seconds", "pages_per_s"})
     assert {key: counts[key] for key in same} == same
-    assert expected_counts.num_duplicates > 5
-    assert expected_counts.num_redirects > 5
+    assert (same["num_pages"], same["num_duplicates"], same["num_redirects"]) == (136, 7, 7)

@@ -9,7 +9,8 @@ their pages. And a *family* of URLs that feeds only itself is closed early: a pa
 3. has the very words, in order, that another page of the family had (digits do not count as words);
 
 after `max_barren_per_pattern` such pages the family is closed. The twelve months of a calendar bring their names in the
-first year; from then on each page is barren. A numbered archive is not cut, because its pages differ in their words.
+first year; from then on each page is barren. A numbered archive is not cut, because its pages differ in their words. The
+default is generous, since a small honest site can look the same ("Page 1", "Page 2" …), and `max_depth` ends most traps.
 A URL without digits and query is a family of its own, so `/wiki/NAME` is never counted together.
 """
 

@@ -154,7 +154,8 @@ def main() -> None:
             fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _WIDE_PIPE_BYTES)
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not mix with the answers
-    _serve(sys.stdin.buffer, answers)
+    with contextlib.suppress(BrokenPipeError):  # the crawler was killed
+        _serve(sys.stdin.buffer, answers)
 
 
 if __name__ == "__main__":
