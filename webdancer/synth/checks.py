@@ -15,6 +15,9 @@ from webdancer.synth.outcomes import DropReason
 MAX_ANSWER_CHARS = 100
 """A longer answer is a sentence, which no exact match can score."""
 
+MIN_EVIDENCE_PAGES = 2
+"""A question that fewer pages answer needs no agent."""
+
 _MIN_STEM = 4
 """A name of at least so many letters is given away by a longer word that opens with it: Belmar, Belmarian."""
 
@@ -78,7 +81,9 @@ def check_question(question: str, answer: str, kind: QAKind | None) -> tuple[Dro
     return None
 
 
-def check_evidence(urls: Iterable[str], given: Iterable[str], *, num_pages: int = 2) -> tuple[DropReason, str] | None:
+def check_evidence(
+    urls: Iterable[str], given: Iterable[str], *, num_pages: int = MIN_EVIDENCE_PAGES
+) -> tuple[DropReason, str] | None:
     """What is wrong with a question's evidence: pages that were not given, or fewer than `num_pages` of them."""
     evidence = set(urls)
     if outside := evidence - set(given):
@@ -88,13 +93,13 @@ def check_evidence(urls: Iterable[str], given: Iterable[str], *, num_pages: int 
     return None
 
 
-def telling_parts(entity: str, knowledge: str) -> list[str]:
+def telling_parts(entity: str, usage: str) -> list[str]:
     """The words of a name that give it away: `Orsk` of `Orsk Bridge`.
 
-    A word that the knowledge also writes in lower case (`bridge`) is an ordinary word. Where all are, the name's parts
+    A word that `usage` also writes in lower case (`bridge`) is an ordinary word. Where all are, the name's parts
     tell nothing, and only the name as a whole does.
     """
-    ordinary = set(re.findall(r"\b[a-z]\w*", knowledge))
+    ordinary = set(re.findall(r"\b[a-z]\w*", usage))
     words = [word for word in re.findall(r"[^\W_]+", entity) if len(word) > 1]
     return [w for w in words if not w.isdecimal() and w.lower() not in ordinary and w.lower() not in _ARTICLES]
 
@@ -105,7 +110,7 @@ def check_description(description: str, *, entity: str, answer: str, question: s
         return f"does not start with 'the': {description[:40]!r}"
     if contains_name(description, entity):
         return f"names the entity {entity!r}"
-    for part in telling_parts(entity, knowledge):
+    for part in telling_parts(entity, f"{knowledge}\n{question}\n{description}"):
         if contains_name(description, part):
             return f"holds {part!r} of the name {entity!r}"
     if contains_name(description, answer):

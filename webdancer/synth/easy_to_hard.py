@@ -8,15 +8,18 @@ from `min_rewrites` to `max_rewrites` for every question.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pydantic import BaseModel
 
 from webdancer.config import SynthSettings
+from webdancer.errors import ModelError
 from webdancer.llm.prompts import fill_prompt, format_pages
 from webdancer.llm.protocol import ChatModel, Sampling
-from webdancer.llm.structured import MalformedReply, ask_json
+from webdancer.llm.structured import ask_json
 from webdancer.records import QA, Page, QAKind
 from webdancer.synth.checks import (
+    MIN_EVIDENCE_PAGES,
     base_title,
     check_description,
     check_evidence,
@@ -64,6 +67,16 @@ class Web:
     reader: PageReader
 
 
+class Rewrite(NamedTuple):
+    """One rewrite that succeeded."""
+
+    qa: QA
+    entity: str
+    """The name that is gone."""
+    introduced: list[str]
+    """The names that the description brought in."""
+
+
 class RewriteProblem(Exception):
     """A rewrite came to nothing; the message says at which step and why."""
 
@@ -80,23 +93,32 @@ async def write_hard_candidates(
 ) -> list[Candidate]:
     """One simple question of the page, rewritten: at most one candidate, with its lineage.
 
+    A rewrite that fails ends the chain at the depth reached. A question that one page answers alone, because what its
+    entity is described by stands on the page that it began with, is rewritten once more than was drawn.
+
     Raises:
-        ModelError, MalformedReply: no simple question came.
+        ModelError, MalformedReply: no simple question came, or the endpoint failed before `min_rewrites`.
     """
     start = await _simple_question(writer, group, page, settings=settings, seed=seed)
     if start is None:
         return []
     target = derive_rng(seed, group.id, "rewrites").randint(settings.min_rewrites, settings.max_rewrites)
-    lineage, introduced, detail = [start], list[str](), ""
-    while lineage[-1].num_rewrites < target:
+    lineage, introduced, replaced, detail = [start], list[str](), list[str](), ""
+    while lineage[-1].num_rewrites < target or (
+        len(lineage[-1].evidence_urls) < MIN_EVIDENCE_PAGES and lineage[-1].num_rewrites < settings.max_rewrites
+    ):
         try:
-            harder, introduced = await _rewrite(
-                rewriter, web, lineage[-1], introduced, settings=settings, seed=derive_seed(seed, group.id)
+            step = await _rewrite(
+                rewriter, web, lineage[-1], introduced, replaced, settings=settings, seed=derive_seed(seed, group.id)
             )
-        except RewriteProblem as problem:
+        except (RewriteProblem, ModelError) as problem:
+            if isinstance(problem, ModelError) and lineage[-1].num_rewrites < settings.min_rewrites:
+                raise
             detail = f"rewrite {len(lineage)} of {target}: {problem}"
             break
-        lineage.append(harder)
+        lineage.append(step.qa)
+        introduced = step.introduced
+        replaced.append(step.entity)
     final = lineage[-1]
     reason = DropReason.TOO_FEW_REWRITES if final.num_rewrites < settings.min_rewrites else None
     if reason is None and (wrong := check_evidence(final.evidence_urls, final.evidence_urls)):
@@ -125,24 +147,33 @@ async def _simple_question(
 
 
 async def _rewrite(
-    rewriter: ChatModel, web: Web, qa: QA, introduced: Sequence[str], *, settings: SynthSettings, seed: int
-) -> tuple[QA, list[str]]:
-    """One rewrite and the names that it brought in; every try has its own seed, so that another entity may be picked.
+    rewriter: ChatModel,
+    web: Web,
+    qa: QA,
+    introduced: Sequence[str],
+    replaced: Sequence[str],
+    *,
+    settings: SynthSettings,
+    seed: int,
+) -> Rewrite:
+    """One rewrite; every try has its own seed, so that another entity may be picked.
 
     Raises:
         RewriteProblem: no try succeeded.
-        ModelError: the endpoint failed for good.
+        ModelError: the endpoint failed at every try.
     """
-    problems: list[str] = []
+    problems: list[Exception] = []
     for attempt in range(1 + settings.max_reasks):
         ask = _Asker(rewriter, settings.max_reasks, derive_seed(seed, "rewrite", qa.num_rewrites, attempt))
         try:
             entity, query = await _pick(ask, qa, introduced)
             knowledge = await gather_knowledge(web, entity, query)
             described = await _describe(ask, qa, entity, knowledge)
+            if circular := [name for name in replaced if contains_name(described.description, name)]:
+                raise RewriteProblem(f"description: brings back {circular[0]!r}")
             question = await _replace(ask, qa, entity, described.description)
-        except (RewriteProblem, MalformedReply, ToolFailure) as problem:
-            problems.append(str(problem))
+        except (RewriteProblem, ModelError, ToolFailure) as problem:
+            problems.append(problem)
             continue
         group_id = qa.id.rsplit("-", 2)[0]
         rewritten = QA(
@@ -154,8 +185,10 @@ async def _rewrite(
             parent_id=qa.id,
             num_rewrites=qa.num_rewrites + 1,
         )
-        return rewritten, [name for name in described.introduced if contains_name(question, name)]
-    raise RewriteProblem("; ".join(dict.fromkeys(problems)))
+        return Rewrite(rewritten, entity, [name for name in described.introduced if contains_name(question, name)])
+    if all(isinstance(problem, ModelError) for problem in problems):
+        raise problems[-1]
+    raise RewriteProblem("; ".join(dict.fromkeys(str(problem) for problem in problems)))
 
 
 @dataclass(frozen=True, slots=True)
