@@ -12,6 +12,9 @@ from webdancer.records import QA, QAKind, QASplit
 from webdancer.synth.checks import fold
 from webdancer.synth.seeds import derive_seed
 
+MIN_FILLED = 0.8
+"""Share of the wanted held-out questions that is enough; to fill up the rest, more pages would become hubs."""
+
 
 def mark_heldout(qas: Sequence[QA]) -> list[QA]:
     """All of them held out."""
@@ -54,7 +57,7 @@ def split_single_site(qas: Sequence[QA], *, heldout_share: float, seed: int) -> 
     while True:
         hubs = set(ranked[:num_hubs])
         heldout = _fill(_chains(qas, hubs), wanted, seed)
-        if len(heldout) >= 0.9 * wanted or num_hubs == len(ranked):
+        if len(heldout) >= MIN_FILLED * wanted or num_hubs == len(ranked):
             break
         num_hubs = min(len(ranked), num_hubs + max(1, num_hubs // 4))
     train = [qa for qa in qas if qa.id not in heldout]
