@@ -7,7 +7,7 @@ from webdancer.world import lexicon_news, lexicon_people, lexicon_places, lexico
 from webdancer.world.lexicon_types import CONTORTED, Cardinality, Combined, ListKind, ObjectKind, Relation
 
 __all__ = [
-    "COMBINED", "CONTORTED", "FIELDS", "INCOMPLETE", "LICENCES", "LISTS", "NEWS",
+    "ALIASES", "COMBINED", "CONTORTED", "FIELDS", "INCOMPLETE", "LICENCES", "LISTS", "NEWS",
     "OCCUPATIONS", "PROGRAMMING_LANGUAGES", "RELATIONS", "TYPE_NOUNS", "Cardinality", "Combined", "ListKind",
     "ObjectKind", "Relation",
 ]  # fmt: skip
@@ -141,6 +141,13 @@ LISTS: dict[str, ListKind] = {
     )
 }
 """Headings stand alone over a list (`- Member (1987)`, without a year `- Member`) or over a table."""
+
+ALIASES: dict[str, tuple[str, ...]] = {
+    "person": ("{s} is also known as {o}.", "{s} often signs as {o}."),
+    "city": ("{s} was formerly called {o}.", "The former name of {s_mid} is {o}."),
+    "company": ("{s} is called {o} for short.", "{s} is also known as {o}."),
+}
+"""How a page states another name of its subject."""
 
 INCOMPLETE: tuple[str, ...] = ("Selected", "Notable")
 """First word of the heading of a list that is not complete."""

@@ -27,7 +27,7 @@ class Candidate(NamedTuple):
     """What a word may stand for."""
 
     type: str
-    index: int
+    number: int
 
 
 class Names:

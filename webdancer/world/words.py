@@ -102,11 +102,13 @@ PAPER_METHODS = _split(
 )
 PAPER_QUALITIES = _split(
     """Noisy Turbulent Sparse-Data Long-Range Heterogeneous Low-Rank Chiral Porous Drifting Incomplete Partial Coupled
-    Multilingual Volatile Crowded Damped Evolving Fragmented Granular Hidden Irregular Jammed Layered-Soft Magnetic Nested Open-Ended
+    Multilingual Volatile Crowded Damped Evolving Fragmented Granular Hidden Irregular Jammed Layered-Soft Magnetic Nested
+    Open-Ended
     Periodic Rarefied Seasonal Thin-Film Unlabelled Viscous Weakly-Bound Anisotropic Bursty Correlated"""
 )
 PAPER_OBJECTS = _split(
     """Graphs Membranes Polymers Corpora Markets Manifolds Sensors Proteins Networks Flows Images Crystals Languages Ledgers
-    Queues Populations Reefs Signals Textures Vortices Archives Batteries Circuits Droplets Enzymes Forests Gels Habitats Interfaces
+    Queues Populations Reefs Signals Textures Vortices Archives Batteries Circuits Droplets Enzymes Forests Gels
+    Habitats Interfaces
     Joints Kinases Lasers Mixtures Neurons Orbits Plasmas"""
 )

@@ -1,0 +1,112 @@
+"""Sentences that state no fact. They keep pages from being bare, and readers from taking every sentence for a statement."""
+
+FILLER: dict[str, tuple[str, ...]] = {
+    "person": (
+        "Little is known about the early years.",
+        "Friends describe a patient worker with a dry sense of humour.",
+        "Interviews are rare, and letters rarer still.",
+        "A collection of notebooks is kept in a private archive.",
+        "Critics have been kind on the whole, though not always.",
+        "A biography has been announced several times but has never appeared.",
+    ),
+    "city": (
+        "The old town survived a great fire and was later restored.",
+        "A weekly market is held in the main square.",
+        "Trams connect the outer districts with the centre.",
+        "The climate is mild, with rain in most months.",
+        "Several parks were laid out along the former walls.",
+    ),
+    "country": (
+        "Most people live in the valleys.",
+        "Farming and light industry are the main trades.",
+        "The hills of the north are covered with forest.",
+        "Trains are slow but frequent.",
+    ),
+    "river": (
+        "Its upper course is popular with canoeists.",
+        "Floods are common after the thaw.",
+        "Fishing is allowed with a permit only.",
+        "Mills once stood along its lower course.",
+    ),
+    "lake": (
+        "Its shores are a nature reserve.",
+        "Small boats can be hired in summer.",
+        "The water is cold even in August.",
+        "Herons nest in the reeds.",
+    ),
+    "university": (
+        "The main library is open to the public.",
+        "Lectures are given in two languages.",
+        "A botanical garden belongs to the campus.",
+        "The student choir is well known in the region.",
+    ),
+    "company": (
+        "The company has never paid a large dividend.",
+        "Its products are sold in many countries.",
+        "Analysts call its management cautious.",
+        "A small museum on the premises shows early products.",
+    ),
+    "film": (
+        "Reviews were mixed at first and warmer later.",
+        "The score was played by a small orchestra.",
+        "A restored print was shown at several festivals.",
+        "Much of the dialogue was improvised.",
+    ),
+    "novel": (
+        "The book is told by several voices.",
+        "A stage version had a short run.",
+        "The first chapter was printed in a newspaper.",
+        "It has been translated into a few languages.",
+    ),
+    "album": (
+        "The cover shows an empty street at dawn.",
+        "The songs are slower than those before.",
+        "A tour followed in the autumn.",
+        "Critics praised the arrangements.",
+    ),
+    "band": (
+        "Concerts are loud and short.",
+        "The style has been called restless and bright.",
+        "Lyrics are written by the whole group.",
+        "A live recording was planned and given up.",
+    ),
+    "museum": (
+        "The collection is shown on three floors.",
+        "Guided tours are offered on weekends.",
+        "A reading room is open to visitors.",
+        "The roof was renewed after a storm.",
+    ),
+    "bridge": (
+        "Cyclists have a lane of their own.",
+        "The lamps were replaced after a vote.",
+        "Its piers stand on oak piles.",
+        "A toll was charged in the early years.",
+    ),
+    "prize": (
+        "The ceremony is held in spring.",
+        "Winners receive a medal and a small sum.",
+        "The jury meets behind closed doors.",
+        "Nominations can be sent in by anybody.",
+    ),
+    "paper": (
+        "We describe the method and discuss its limits.",
+        "The approach is simple and needs few assumptions.",
+        "Results hold across a range of settings.",
+        "We close with open questions.",
+        "Earlier work treats special cases only.",
+    ),
+    "repository": (
+        "Bug reports are welcome.",
+        "See the folder of examples for a quick start.",
+        "The interface is stable.",
+        "Tests run on every change.",
+    ),
+    "news": (
+        "Details were not available at first.",
+        "Reactions were mostly friendly.",
+        "A spokesperson declined to comment further.",
+        "Observers had expected as much.",
+        "Further steps are to be announced next month.",
+        "Local papers had reported on the matter for weeks.",
+    ),
+}
