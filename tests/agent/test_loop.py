@@ -20,7 +20,7 @@ NO_ACTION = "<think>\nhm\n</think>"
 
 
 async def run(
-    replies, *, mode=CotMode.SHORT, sampling=Sampling(), on_step=None, model=None, web=None, **settings
+    replies, *, mode=CotMode.SHORT, sampling=None, on_step=None, model=None, web=None, **settings
 ) -> Trajectory:
     model = model or ScriptedModel(replies)
     summariser = ScriptedModel([summary("Ada Lunt was born in Velm.", "Ada Lunt was born in Velm.")] * 99)
@@ -28,7 +28,7 @@ async def run(
     toolbox = Toolbox(*[web or MemoryWeb({LUNT.url: LUNT})] * 2, summariser, agent)
     return await run_episode(
         model, toolbox, trajectory_id="t", qa_id="q", question="Where was Ada Lunt born?", settings=agent, mode=mode,
-        sampling=sampling, seed=5, on_step=on_step,
+        sampling=sampling or Sampling(), seed=5, on_step=on_step,
     )  # fmt: skip
 
 
@@ -48,3 +48,166 @@ async def test_an_episode_searches_visits_and_answers():
     )
     assert trajectory.usage == Usage(prompt_tokens=300, completion_tokens=30, llm_calls=3, tool_calls=2)
     assert seen == list(trajectory.steps)
+
+
+async def test_the_model_sees_the_question_alone_then_its_turns_and_the_observations():
+    model = ScriptedModel([SEARCH, ANSWER])
+    await run([], model=model)
+    first, second = (messages for messages, _ in model.calls)
+    assert [m.role for m in first] == ["system", "user"]
+    assert first[1].content == "Where was Ada Lunt born?"
+    assert [m.role for m in second] == ["system", "user", "assistant", "user"]
+    assert second[2].content == SEARCH
+    assert second[3].content.startswith('<tool_response>\nA search for "Ada Lunt" found 1 result:')
+
+
+async def test_each_call_has_the_episodes_seed_and_the_turns_limit():
+    model = ScriptedModel([SEARCH, ANSWER])
+    await run([], model=model, sampling=Sampling(0.6, 0.95, None, ("X",)), max_turn_tokens=77)
+    assert [sampling for _, sampling in model.calls] == [Sampling(0.6, 0.95, 77, ("X",), 5)] * 2
+
+
+async def test_long_cot_stores_the_reasoning_and_shows_the_model_only_its_calls():
+    call = SEARCH.split("</think>\n")[1]
+    model = ScriptedModel([ChatReply(call, "I look <think>.\n"), ChatReply("<answer>Velm</answer>", "Found.")])
+    trajectory = await run([], model=model, mode=CotMode.LONG)
+    assert [step.thought for step in trajectory.steps] == ["I look <\u200bthink>.", "Found."]
+    assert trajectory.mode is CotMode.LONG
+    assert model.calls[1][0][2].content == call
+
+
+async def test_an_invalid_turn_is_told_kept_raw_and_the_episode_goes_on():
+    broken = SEARCH.replace("}}", "}")
+    model = ScriptedModel([broken, SEARCH, ANSWER])
+    trajectory = await run([], model=model)
+    assert trajectory.status is Status.ANSWERED
+    first = trajectory.steps[0]
+    assert (first.raw, first.error, first.tool, first.thought) == (broken, ToolError.INVALID_JSON, None, "")
+    assert first.observation.startswith(
+        "Error: the turn does not follow the format (invalid_json: the tool call is not"
+    )
+    assert model.calls[1][0][2].content == broken
+    assert model.calls[1][0][3].content == f"<tool_response>\n{first.observation}\n</tool_response>"
+    assert trajectory.usage.tool_calls == 1
+
+
+@pytest.mark.parametrize(
+    ("raw", "error"),
+    [
+        (SEARCH + "\n<tool_response>\nBorn in Velm.\n</tool_response>\n" + ANSWER, ToolError.INVENTED_OBSERVATION),
+        (call_turn("a", "google", query="x"), ToolError.UNKNOWN_TOOL),
+        (call_turn("a", "search", queries=["x"]), ToolError.INVALID_ARGUMENTS),
+        (SEARCH + SEARCH, ToolError.INVALID_FORMAT),
+        ("", ToolError.INVALID_FORMAT),
+    ],
+)
+async def test_the_step_of_an_invalid_turn_has_the_type_of_its_first_violation(raw, error):
+    trajectory = await run([raw, ANSWER])
+    assert [step.error for step in trajectory.steps] == [error, None]
+
+
+async def test_too_many_invalid_turns_in_a_row_end_the_episode():
+    trajectory = await run([NO_ACTION, SEARCH, NO_ACTION, NO_ACTION], max_invalid_turns=2)
+    assert trajectory.status is Status.INVALID_FORMAT
+    assert len(trajectory.steps) == 4
+    assert trajectory.answer is None
+
+
+async def test_a_turn_that_was_cut_off_is_told_so():
+    trajectory = await run([ChatReply("<think>\nand so on", finish="length"), ANSWER])
+    assert (
+        "unclosed_tag: <\u200bthink> is never closed (the turn was cut off: it was too long)"
+        in trajectory.steps[0].observation
+    )
+
+
+async def test_half_characters_of_a_model_do_not_stop_the_record_from_being_written():
+    trajectory = await run([ChatReply("<think>\ud800</think>"), answer_turn("a\udfff", "V\ud800elm")])
+    assert trajectory.steps[0].raw == "<think>?</think>"
+    assert trajectory.answer == "V?elm"
+    assert Trajectory.model_validate_json(trajectory.model_dump_json()) == trajectory
+
+
+async def test_at_the_step_limit_an_answer_is_demanded_and_marked():
+    model = ScriptedModel([SEARCH, VISIT, ANSWER])
+    trajectory = await run([], model=model, max_steps=2)
+    assert (trajectory.status, trajectory.answer, len(trajectory.steps)) == (Status.FORCED_ANSWER, "Velm", 3)
+    assert "No more tool calls are possible." in model.calls[2][0][-1].content
+
+
+async def test_without_the_forced_answer_the_limit_is_the_status():
+    trajectory = await run([SEARCH, VISIT], max_steps=2, force_answer=False)
+    assert (trajectory.status, trajectory.answer, len(trajectory.steps)) == (Status.STEP_LIMIT, None, 2)
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"), [(SEARCH, ToolError.INVALID_FORMAT), (NO_ACTION, ToolError.INVALID_FORMAT)]
+)
+async def test_who_does_not_answer_on_demand_keeps_the_limits_status(reply, error):
+    trajectory = await run([SEARCH, reply], max_steps=1)
+    assert (trajectory.status, trajectory.answer) == (Status.STEP_LIMIT, None)
+    assert trajectory.steps[1].error is error
+    assert trajectory.usage.tool_calls == 1
+
+
+async def test_an_endpoint_that_fails_on_demand_keeps_the_limits_status():
+    trajectory = await run([SEARCH, ModelError("gone")], max_steps=1)
+    assert (trajectory.status, trajectory.detail) == (Status.STEP_LIMIT, "gone")
+
+
+async def test_the_token_limit_counts_the_longest_call():
+    big = ChatReply(SEARCH, usage=Usage(prompt_tokens=900, completion_tokens=100, llm_calls=1))
+    trajectory = await run([SEARCH, big, ANSWER], max_tokens=1000)
+    assert (trajectory.status, len(trajectory.steps)) == (Status.FORCED_ANSWER, 3)
+    assert trajectory.usage.prompt_tokens == 1100
+
+
+@pytest.mark.parametrize(("error", "status"), [
+    (ContextFullError("too long"), Status.CONTEXT_FULL),
+    (ModelError("HTTP 500"), Status.MODEL_ERROR),
+])  # fmt: skip
+async def test_a_failing_model_is_a_status_with_its_reason(error, status):
+    trajectory = await run([SEARCH, error])
+    assert (trajectory.status, trajectory.detail, len(trajectory.steps)) == (status, str(error), 1)
+
+
+async def test_a_model_that_hangs_ends_by_the_time_limit():
+    trajectory = await run([], model=ScriptedModel([SEARCH] * 9, delay_s=30), max_seconds=0.05, tool_timeout_s=0.05)
+    assert (trajectory.status, trajectory.steps) == (Status.TIME_LIMIT, ())
+
+
+async def test_a_slow_model_is_asked_for_its_answer_when_time_is_up():
+    trajectory = await run([], model=ScriptedModel([ANSWER], delay_s=0.1), max_seconds=0.05, tool_timeout_s=5)
+    assert (trajectory.status, trajectory.answer) == (Status.FORCED_ANSWER, "Velm")
+
+
+@pytest.mark.parametrize("bug", [ZeroDivisionError("ours"), TimeoutError("a protocol is broken")])
+async def test_a_bug_is_raised(bug):
+    with pytest.raises(type(bug)):
+        await run([bug])
+
+
+async def test_cancelling_goes_through():
+    task = asyncio.create_task(run([], model=ScriptedModel([SEARCH], delay_s=30)))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_failing_tool_is_an_observation_with_its_type():
+    missing = call_turn("a", "visit", url="http://w.example/No", goal="g")
+    trajectory = await run([missing, ANSWER])
+    assert trajectory.status is Status.ANSWERED
+    assert trajectory.steps[0].observation == "Error: http://w.example/No: no page at http://w.example/No"
+    assert trajectory.steps[0].error is ToolError.TOOL_FAILED
+
+
+async def test_two_runs_differ_only_in_time():
+    first, second = [await run([SEARCH, NO_ACTION, VISIT, ANSWER]) for _ in range(2)]
+
+    def timeless(trajectory: Trajectory) -> str:
+        steps = tuple(step.model_copy(update={"seconds": 0.0}) for step in trajectory.steps)
+        return trajectory.model_copy(update={"steps": steps}).model_dump_json()
+
+    assert timeless(first) == timeless(second)

@@ -28,6 +28,8 @@ _FOREIGN = re.compile(
 _INVENTED = re.compile(r"<\u200b?tool_response>")
 """Also as it stands in a stored thought, neutralised."""
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
+_MAX_TOLD = 4
+"""Violations that the model is told of one turn."""
 
 
 class ViolationKind(StrEnum):
@@ -292,8 +294,8 @@ def render_tool_response(observation: str) -> str:
 
 
 def describe_violations(violations: list[Violation]) -> str:
-    """The observation that answers an invalid turn: one line, naming all its violations."""
-    details = "; ".join(f"{kind.value}: {detail}" for kind, detail in violations)
+    """The observation that answers an invalid turn: one line, naming its first violations."""
+    details = "; ".join(f"{kind.value}: {detail}" for kind, detail in violations[:_MAX_TOLD])
     return neutralise(
         f"Error: the turn does not follow the format ({' '.join(details.split())}). Write one thought in think tags, "
         "then either one tool call or one answer in their tags, and nothing else."
