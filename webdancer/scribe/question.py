@@ -20,19 +20,24 @@ from webdancer.scribe.question_shapes import (
     QUESTIONS,
     Phrase,
 )
-from webdancer.scribe.relations import ENTITY_TYPES, LISTS, RELATIONS
+from webdancer.scribe.relations import ENTITY_TYPES, LISTS, RELATIONS, word_set
 
 ANYTHING = ENTITY_TYPES
 
-_PARTICLE = "of|the|a|an|and|in|on|at|for|de|la|van|von|to|with|from|by|under|over|as|is|are|or|into|between|without|through"
+_PARTICLE = "|".join(
+    "of the a an and in on at for de la van von to with from by under over as is are or into without through beyond".split(" ")
+)
 _TOKEN = r"[A-Z0-9À-ÖØ-Þ][\w'’.,:&+/-]*"
 _NAME = re.compile(rf"{_TOKEN}(?: (?:(?:{_PARTICLE}) )*{_TOKEN})*")
 _CODE_NAME = re.compile(r"[a-z][a-z0-9]*(?:[-_/.][A-Za-z0-9]+)+")
 _HINTED = re.compile(r"the ((?:[a-z]+ ){1,3}|[a-z]+ )(?=[A-Z0-9À-ÖØ-Þ])")
-_FUNCTION_WORDS = frozenset("of in on at by to from for with that which where who whose whom after into under and behind over about".split())
-_FIXED_ARTICLE = frozenset("Bridge Prize Museum Medal Award Gallery Collection".split())
-"""Last words of names that take an article in a sentence."""
+_FUNCTION_WORDS = word_set(
+    "of in on at by to from for with that which where who whose whom after into under and behind over about"
+)
+_ARTICLE_WORDS = word_set("River Bridge Viaduct Footbridge Museum Gallery Collection Prize Medal Award Institute")
+"""Words that make a name take an article in a sentence, if it opens or ends with one of them."""
 _YEARS = re.compile(r"^(.*?) (?:after (\d{4})|before (\d{4})|from (\d{4}) to (\d{4}))$")
+_LIST_OPENINGS = ("the complete list of ", "the full list of ")
 _TYPE_WORDS = {t: t for t in ENTITY_TYPES} | {"label": "company", "work": "museum"}
 
 
@@ -40,8 +45,15 @@ def write_name(name: Name) -> str:
     """A name as it stands in a sentence, with its describing word or article."""
     if name.hint:
         return f"the {name.hint} {name.text}"
-    last = name.text.rsplit(" ", 1)[-1]
-    return f"the {name.text}" if last in _FIXED_ARTICLE and not name.text.startswith("The ") else name.text
+    return f"the {name.text}" if takes_article(name.text) else name.text
+
+
+def takes_article(name: str) -> bool:
+    """Whether a name is used with `the`: the Orsk Bridge, the River Orn, the University of Velm."""
+    words = name.split()
+    if name.startswith(("The ", "University of ")):
+        return name.startswith("U")
+    return words[0] == "River" or words[-1] in _ARTICLE_WORDS or name.endswith("Museum of Art")
 
 
 def write_noun(expr: Expr, rng: Random) -> str:
@@ -62,7 +74,7 @@ def write_question(form: LogicalForm, rng: Random) -> str:
         phrase, inner = rng.choice(direct)
         return phrase.fill(write_noun(inner, rng))
     if isinstance(form, Count):
-        years = _write_years(form)
+        years = write_years(form)
         phrases = [p for p in COUNTS if p.path[0] == form.items.kind and (not years or "{f}" in p.after)]
         phrase = rng.choice(_unfiltered(phrases) if not years else phrases)
         return phrase.fill(write_noun(form.items.of, rng)).replace("{f}", years)
@@ -76,17 +88,17 @@ def write_question(form: LogicalForm, rng: Random) -> str:
     return f"{opening}{first}{joint}{second}?"
 
 
-def write_goal(form: LogicalForm, rng: Random) -> str:
-    """What to look for on a page, as a noun phrase."""
+def write_goal(form: Lookup | Count, rng: Random) -> str:
+    """What to look for on a page, as a noun phrase: one value, or a whole list with the years that count."""
     if isinstance(form, Lookup):
         return write_noun(form, rng)
-    items = form.items if isinstance(form, Count) else form.left
-    return "the complete list of " + _list_noun(items, rng)
+    return rng.choice(_LIST_OPENINGS) + write_list(form.items, rng) + write_years(form)
 
 
-def write_list_goal(items: ListOf, rng: Random) -> str:
-    """The goal that asks a page for a whole list."""
-    return "the complete list of " + _list_noun(items, rng)
+def write_list(items: ListOf, rng: Random) -> str:
+    """A list as a noun phrase: the films directed by Ana Velk."""
+    phrase = next(p for p in LIST_NOUNS if p.path[0] == items.kind)
+    return phrase.fill(write_noun(items.of, rng))
 
 
 @lru_cache(maxsize=20_000)
@@ -109,13 +121,13 @@ def parse_noun(text: str) -> Expr | None:
 
 
 @lru_cache(maxsize=20_000)
-def parse_goal(text: str) -> Lookup | ListOf | None:
+def parse_goal(text: str) -> Lookup | Count | None:
     """What a goal of `write_goal` asks for; None for goals in other words."""
     body = " ".join(text.split()).rstrip(".")
-    for opening in ("the complete list of ", "the list of "):
+    for opening in _LIST_OPENINGS:
         if body.startswith(opening):
-            for items in _lists(body.removeprefix(opening), LIST_NOUNS):
-                return items
+            for count in _counts(body.removeprefix(opening), LIST_NOUNS, LIST_NOUNS):
+                return count
     expr = parse_noun(body)
     return expr if isinstance(expr, Lookup) else None
 
@@ -140,7 +152,7 @@ def _openings(form: Lookup) -> tuple[str, ...]:
     return ("What is ",)
 
 
-def _write_years(form: Count) -> str:
+def write_years(form: Count) -> str:
     if form.first is not None and form.last is not None:
         return f" from {form.first} to {form.last}"
     if form.first is not None:
@@ -152,21 +164,16 @@ def _write_years(form: Count) -> str:
 
 def _unfiltered(phrases: list[Phrase]) -> list[Phrase]:
     """Phrases that read well without years: those without an own verb for them."""
-    return [p for p in phrases if not p.after.endswith(("released{f}", "published{f}", "opened{f}", "submitted{f}"))] or (
-        phrases
-    )
-
-
-def _list_noun(items: ListOf, rng: Random) -> str:
-    phrase = next(p for p in LIST_NOUNS if p.path[0] == items.kind)
-    return phrase.fill(write_noun(items.of, rng))
+    return [
+        p for p in phrases if not p.after.endswith(("released{f}", "published{f}", "opened{f}", "submitted{f}"))
+    ] or (phrases)
 
 
 # Reading. Every reader yields its readings, the likeliest first, with the kinds of things that they can stand for.
 
 
 def _questions(body: str) -> Iterator[LogicalForm]:
-    yield from _counts(body)
+    yield from _counts(body, _FILTERED_COUNTS, _PLAIN_COUNTS)
     yield from _intersections(body)
     for phrase in _PARSED_QUESTIONS:
         for inner, types in _holes(body, phrase):
@@ -179,14 +186,14 @@ def _questions(body: str) -> Iterator[LogicalForm]:
                     yield expr
 
 
-def _counts(body: str) -> Iterator[Count]:
+def _counts(body: str, filtered: tuple[Phrase, ...], plain: tuple[Phrase, ...]) -> Iterator[Count]:
     match = _YEARS.match(body)
     if match:
         stem, after, before, start, end = match.groups()
         first = int(after) + 1 if after else int(start) if start else None
         last = int(before) - 1 if before else int(end) if end else None
-        yield from (Count(items, first, last) for items in _lists(stem, _FILTERED_COUNTS))
-    yield from (Count(items) for items in _lists(body, _PLAIN_COUNTS))
+        yield from (Count(items, first, last) for items in _lists(stem, filtered))
+    yield from (Count(items) for items in _lists(body, plain))
 
 
 def _lists(body: str, phrases: tuple[Phrase, ...]) -> Iterator[ListOf]:

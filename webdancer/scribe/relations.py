@@ -6,8 +6,14 @@ and for a bridge) one relation covers several ids of the fact graph: `covers` na
 
 from dataclasses import dataclass
 
-ENTITY_TYPES = frozenset(
-    "person city country river lake university company film novel album band museum bridge prize paper repository".split()
+
+def word_set(text: str) -> frozenset[str]:
+    """The words of a text as a set."""
+    return frozenset(text.split())
+
+
+ENTITY_TYPES = word_set(
+    "person city country river lake university company film novel album band museum bridge prize paper repository"
 )
 
 
@@ -168,3 +174,10 @@ def value_types(relation: str) -> frozenset[str]:
 def may_follow(relation: str, inner: frozenset[str]) -> bool:
     """Whether a relation makes sense for a thing of one of the types `inner`."""
     return bool(RELATIONS[relation].domain & inner)
+
+
+INVERSE_LISTS: dict[str, tuple[str, ...]] = {
+    relation: tuple(k.id for k in LISTS.values() if any(RELATION_OF.get(i) == relation for i in k.inverse))
+    for relation in RELATIONS
+}
+"""Relation → the lists of its value's page that give it the other way round: director → films_directed."""

@@ -1,0 +1,140 @@
+"""The three roles of easy-to-hard rewriting (paper, section 2, E2HQA): pick a name, describe it, put the description in.
+
+A description is a functional relation of another thing that the knowledge names: it holds for one thing only. It is taken
+only if no single page of the knowledge then answers the whole question.
+"""
+
+import re
+from collections.abc import Sequence
+from random import Random
+from typing import NamedTuple
+
+from webdancer.scribe.knowledge import may_be_same, told_by_one_page
+from webdancer.scribe.logical import LogicalForm, Lookup, Name, names_in, substitute
+from webdancer.scribe.mentions import words_of
+from webdancer.scribe.question import parse_noun, parse_question, write_name, write_noun
+from webdancer.scribe.reader import Reading, read_page
+from webdancer.scribe.relations import INVERSE_LISTS, LISTS, RELATION_OF, RELATIONS
+from webdancer.scribe.writer import is_short_form
+
+_CAPITALISED = re.compile(r"(?<![.?!] )(?<!^)\b[A-Z][\w'’-]+(?: (?:of |the )*[A-Z][\w'’-]+)*")
+
+
+class Picked(NamedTuple):
+    """The name to replace and the query that finds pages about it."""
+
+    entity: str
+    query: str
+
+
+class Described(NamedTuple):
+    """A noun phrase for the entity, the names in it, the pages that state it."""
+
+    description: str = ""
+    introduced: tuple[str, ...] = ()
+    evidence_urls: tuple[str, ...] = ()
+
+
+def pick(question: str, answer: str, introduced: Sequence[str], rng: Random) -> Picked:
+    """Choose the name to replace."""
+    form = parse_question(question)
+    names = list(names_in(form)) if form else [Name(text) for text in _CAPITALISED.findall(question)]
+    names = [n for n in dict.fromkeys(names) if not words_of(n.text) & words_of(answer)]
+    if not names:
+        return Picked("", "")
+    fresh = [n for n in names if n.text in introduced]
+    name = rng.choice(fresh or names)
+    return Picked(name.text, f"{name.text} {name.hint}".strip())
+
+
+class _Candidate(NamedTuple):
+    subject: Name
+    relation: str
+    url: str
+    is_own_list: bool
+    """Told by a list on the entity's own page, not by the subject's page."""
+
+
+def describe(question: str, answer: str, entity: str, pages: list[tuple[str, str, str]], rng: Random) -> Described:
+    """Describe `entity` from pages given as (url, title, text); empty if they allow no good description."""
+    readings = [(url, read_page(title, text)) for url, title, text in pages]
+    form = parse_question(question)
+    target = next((n for n in names_in(form) if n.text == entity), Name(entity)) if form else Name(entity)
+    taboo = words_of(entity) | words_of(answer)
+    named = {name.text for name in names_in(form)} if form else set()
+    candidates = [
+        c
+        for c in _candidates(target, readings)
+        if not words_of(write_name(c.subject)) & taboo
+        and c.subject.text not in named
+        and c.subject.text not in question
+    ]
+    rng.shuffle(candidates)
+    candidates.sort(key=lambda c: (c.is_own_list, bool(INVERSE_LISTS[c.relation]), is_short_form(c.subject)))
+    for candidate in candidates:
+        expr = Lookup(candidate.relation, _shown(candidate))
+        if form is not None and _is_too_easy(substitute(form, entity, expr), candidate, readings):
+            continue
+        description = write_noun(expr, rng)
+        if not words_of(description) & words_of(entity) and parse_noun(description) == expr:
+            return Described(description, (candidate.subject.text,), (candidate.url,))
+    return Described()
+
+
+def _shown(candidate: _Candidate) -> Name:
+    """The subject as the description names it: with its kind where the name does not tell it."""
+    kinds = RELATIONS[candidate.relation].domain
+    kind = min(kinds) if len(kinds) == 1 else ""
+    if not candidate.subject.hint and kind in {"film", "novel", "album", "band", "paper", "repository"}:
+        return Name(candidate.subject.text, kind)
+    return candidate.subject
+
+
+def _candidates(target: Name, readings: list[tuple[str, Reading]]) -> list[_Candidate]:
+    found: list[_Candidate] = []
+    aliases = {alias for _, r in readings if may_be_same(target, r.title) for alias in r.aliases}
+    for url, reading in readings:
+        for fact in reading.facts:
+            relation = RELATIONS[fact.relation]
+            same = may_be_same(target, fact.value) or fact.value.text in aliases
+            if relation.is_entity and not relation.volatile and same and fact.subject == reading.title:
+                found.append(_Candidate(fact.subject, fact.relation, url, False))
+        if not may_be_same(target, reading.title):
+            continue
+        for listing in reading.lists:
+            for relation_id in dict.fromkeys(RELATION_OF[i] for i in LISTS[listing.kind].inverse if i in RELATION_OF):
+                domain = RELATIONS[relation_id].domain
+                if relation_id in RELATIONS and LISTS[listing.kind].members <= domain:
+                    found += [_Candidate(m.name, relation_id, url, True) for m in listing.members]
+    return list(dict.fromkeys(found))
+
+
+def _is_too_easy(form: LogicalForm, candidate: _Candidate, readings: list[tuple[str, Reading]]) -> bool:
+    """Whether one page would answer the new question alone.
+
+    Where the entity's own page is not among the knowledge, relations that such pages list the other way round are refused
+    as long as the question has no other step in between.
+    """
+    if told_by_one_page(form, readings):
+        return True
+    steps = 0
+    node = form
+    while isinstance(node, Lookup):
+        steps += 1
+        node = node.of  # type: ignore[assignment]
+    return steps == 2 and (bool(INVERSE_LISTS[candidate.relation]) or candidate.is_own_list)
+
+
+def rewrite(question: str, entity: str, description: str) -> str:
+    """The question with the description in the place of the entity and of any describing word before it."""
+    form = parse_question(question)
+    expr = parse_noun(description)
+    hint = next((n.hint for n in names_in(form) if n.text == entity), "") if form else ""
+    wordings = [f"the {hint} {entity}"] if hint else []
+    wordings += [f"the {entity}", entity]
+    for wording in wordings:
+        for match in re.finditer(rf"(?<!\w){re.escape(wording)}(?!\w)", question):
+            changed = question[: match.start()] + description + question[match.end() :]
+            if form is None or expr is None or parse_question(changed) == substitute(form, entity, expr):
+                return changed
+    return re.sub(rf"(?:\bthe )?(?<!\w){re.escape(entity)}(?!\w)", lambda _: description, question, count=1)

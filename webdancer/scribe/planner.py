@@ -1,0 +1,223 @@
+"""The searcher's next move, worked out from the messages alone (paper, section 3.1).
+
+The question is worked off from the inside out with what the visited pages said. The first step that is not known becomes
+the next thing to find: search for the thing that the step is about, visit its page, and where this page is silent, try
+other queries, other pages and at last pages that tell the fact the other way round.
+"""
+
+from enum import StrEnum
+from random import Random
+from typing import NamedTuple
+
+from webdancer.scribe.guess import guess_answer
+from webdancer.scribe.knowledge import Knowledge, Outcome, may_be_same
+from webdancer.scribe.logical import Count, Expr, Intersect, ListOf, LogicalForm, Lookup, Name
+from webdancer.scribe.mentions import base_name
+from webdancer.scribe.observations import Episode, Hit, gather_knowledge
+from webdancer.scribe.question import parse_goal, parse_question, write_goal
+from webdancer.scribe.question_shapes import LIST_NOUNS, NOUNS
+
+MAX_DEAD_ENDS = 4
+"""Other pages tried for one step before the answer is guessed."""
+MAX_TRIES = 2
+"""How often a call is made that fails."""
+
+Step = Lookup | Count
+
+
+class Move(StrEnum):
+    """Kinds of moves."""
+
+    SEARCH = "search"
+    VISIT = "visit"
+    ANSWER = "answer"
+
+
+class Plan(NamedTuple):
+    """The next move and what a thought can say about it."""
+
+    move: Move
+    form: LogicalForm | None
+    knowledge: Knowledge
+    step: Step | None = None
+    """What is looked for: a value, or a whole list."""
+    queries: tuple[str, ...] = ()
+    url: str = ""
+    title: str = ""
+    goal: str = ""
+    answer: str = ""
+    is_guess: bool = False
+    is_retry: bool = False
+    """The way that was tried before led nowhere."""
+
+
+def plan_next(episode: Episode, rng: Random, *, vary: bool) -> Plan:
+    """The next move of an episode.
+
+    Args:
+        episode: what happened so far.
+        rng: drawn from where there are several good wordings.
+        vary: whether to draw at all, or to take the usual wording always.
+    """
+    form = parse_question(episode.question)
+    knowledge = gather_knowledge(episode)
+    if form is None:
+        return _plan_unread(episode, knowledge)
+    outcome = knowledge.work_off(form)
+    if outcome.value is not None:
+        return Plan(Move.ANSWER, form, knowledge, answer=outcome.value.text)
+    if episode.is_forced or outcome.missing is None:
+        return _guess(form, knowledge, episode)
+    return _Seeker(episode, form, knowledge, rng, vary).plan(outcome)
+
+
+def _guess(form: LogicalForm | None, knowledge: Knowledge, episode: Episode) -> Plan:
+    hits = [hit for turn in episode.turns for results in turn.results for hit in results.hits]
+    answer = guess_answer(form, knowledge, hits, episode.question)
+    return Plan(Move.ANSWER, form, knowledge, answer=answer, is_guess=True)
+
+
+class _Seeker:
+    """Looks for one missing step."""
+
+    def __init__(self, episode: Episode, form: LogicalForm, knowledge: Knowledge, rng: Random, vary: bool) -> None:
+        self._episode, self._form, self._knowledge = episode, form, knowledge
+        self._rng, self._vary = rng, vary
+        self._hits = _all_hits(episode)
+        self._asked = {r.query for turn in episode.turns for r in turn.results}
+        self._failed: dict[str, int] = {}
+        for turn in episode.turns:
+            if turn.error:
+                for item in (*turn.queries, *turn.urls):
+                    self._failed[item] = self._failed.get(item, 0) + 1
+
+    def plan(self, outcome: Outcome) -> Plan:
+        """The next call, or a guess where all ways are exhausted."""
+        missing = outcome.missing
+        assert missing is not None
+        assert isinstance(missing.of, Name)
+        step = self._step(missing)
+        seen = self._visited_for(step)
+        own = [hit for hit in self._hits if is_page_of(hit, missing.of) and hit.url not in seen]
+        own.sort(key=lambda hit: base_name(hit.title).hint != missing.of.hint)
+        if own and not self._is_failed(own[0].url):
+            return self._visit(step, own[0], is_retry=bool(seen))
+        for number, query in enumerate(self._queries(missing, missing.of)):
+            if query not in self._asked and not self._is_failed(query):
+                queries = (query, *self._second_query(missing)) if number == 0 else (query,)
+                return Plan(Move.SEARCH, self._form, self._knowledge, step, queries, is_retry=number > 0 or bool(seen))
+            others = [h for h in self._others(missing.of, query) if h.url not in seen and not self._is_failed(h.url)]
+            if others and len(seen) < MAX_DEAD_ENDS:
+                return self._visit(step, others[0], is_retry=True)
+        return _guess(self._form, self._knowledge, self._episode)
+
+    def _step(self, missing: Lookup | ListOf) -> Step:
+        """The missing step; for a list of the question's own, with the years that count."""
+        if isinstance(missing, Lookup):
+            return missing
+        if isinstance(self._form, Count) and self._form.items.kind == missing.kind:
+            return Count(missing, self._form.first, self._form.last)
+        return Count(missing)
+
+    def _is_failed(self, item: str) -> bool:
+        return self._failed.get(item, 0) >= MAX_TRIES
+
+    def _visited_for(self, step: Step) -> set[str]:
+        """Pages that were already asked for this step, whatever the wording of the goal."""
+        return {report.url for turn in self._episode.turns for report in turn.reports if same_step(report.goal, step)}
+
+    def _queries(self, missing: Lookup | ListOf, name: Name) -> list[str]:
+        """Queries for the page of a thing, the most promising first."""
+        words = _relation_words(missing)
+        plain = f"{name.text} {name.hint}".strip()
+        queries = [plain, f"{plain} {words}", f"{name.text} {words}", name.text, f'"{name.text}"']
+        if self._vary and not self._asked & set(queries):
+            first = self._rng.choice((plain, plain, f"{plain} {words}"))
+            queries.sort(key=lambda query: query != first)
+        return list(dict.fromkeys(" ".join(query.split()) for query in queries))
+
+    def _second_query(self, missing: Lookup | ListOf) -> tuple[str, ...]:
+        """At the start of an intersection: the other side's name, if the first search can bring both."""
+        if not isinstance(self._form, Intersect) or self._asked or not self._vary or self._rng.random() < 0.5:
+            return ()
+        leaf: Expr = self._form.right.of
+        while not isinstance(leaf, Name):
+            leaf = leaf.of
+        return (f"{leaf.text} {leaf.hint}".strip(),) if leaf != missing.of else ()
+
+    def _others(self, name: Name, query: str) -> list[Hit]:
+        """Hits of a query that are not about the thing itself but mention it."""
+        found = [
+            hit
+            for turn in self._episode.turns
+            for results in turn.results
+            if results.query == query
+            for hit in results.hits
+            if name.text in hit.snippet or name.text in hit.title or _last_word(name) in hit.title
+        ]
+        return sorted(dict.fromkeys(found), key=lambda hit: name.text not in hit.title)
+
+    def _visit(self, step: Step, hit: Hit, *, is_retry: bool) -> Plan:
+        goal = write_goal(step, self._rng if self._vary else Random(0))
+        return Plan(
+            Move.VISIT, self._form, self._knowledge, step, url=hit.url, title=hit.title, goal=goal, is_retry=is_retry
+        )
+
+
+def _all_hits(episode: Episode) -> list[Hit]:
+    """All search results, each page once, those of later searches first."""
+    hits: dict[str, Hit] = {}
+    for turn in reversed(episode.turns):
+        for results in turn.results:
+            for hit in results.hits:
+                hits.setdefault(hit.url, hit)
+    return list(hits.values())
+
+
+def is_page_of(hit: Hit, name: Name) -> bool:
+    """Whether a search result is the page of a thing, as far as its title tells."""
+    title = base_name(hit.title)
+    if title.text.casefold() != name.text.casefold():
+        return False
+    return may_be_same(name, Name(name.text, title.hint))
+
+
+def same_step(goal: str, step: Step) -> bool:
+    """Whether a goal asked for the step."""
+    asked = parse_goal(goal)
+    if isinstance(step, Count) and isinstance(asked, Count):
+        return asked.items == step.items
+    return asked == step
+
+
+def _relation_words(missing: Lookup | ListOf) -> str:
+    """The words of a relation or list, for a query."""
+    table = NOUNS if isinstance(missing, Lookup) else LIST_NOUNS
+    key = missing.relation if isinstance(missing, Lookup) else missing.kind
+    phrase = next(p for p in table if p.path == (key,))
+    words = f"{phrase.before} {phrase.after}".split()
+    return " ".join(
+        w for w in words if w not in {"the", "of", "in", "a", "by", "on", "was", "that", "where", "is", "which"}
+    )
+
+
+def _last_word(name: Name) -> str:
+    return name.text.rsplit(" ", 1)[-1]
+
+
+def _plan_unread(episode: Episode, knowledge: Knowledge) -> Plan:
+    """A question that the grammar does not cover: search for it, read the best pages, answer with what they say."""
+    query = episode.question.rstrip("?？ ")
+    searched = [r for turn in episode.turns for r in turn.results]
+    visited = {report.url: report for turn in episode.turns for report in turn.reports}
+    tried = {url for turn in episode.turns for url in turn.urls}
+    if episode.is_forced or len(episode.turns) > MAX_DEAD_ENDS:
+        return _guess(None, knowledge, episode)
+    if not any(r.query == query for r in searched) and not any(query in turn.queries for turn in episode.turns):
+        return Plan(Move.SEARCH, None, knowledge, queries=(query,))
+    useful = [report for report in visited.values() if report.evidence]
+    if not useful:
+        for hit in _all_hits(episode)[:3]:
+            if hit.url not in tried:
+                return Plan(Move.VISIT, None, knowledge, url=hit.url, title=hit.title, goal=episode.question)
+    return _guess(None, knowledge, episode)

@@ -1,0 +1,49 @@
+"""Finds a prompt's role and data. Only the `Role:` line and the tag sections count; all other wording is for real models."""
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from hashlib import sha256
+from random import Random
+
+from webdancer.llm.protocol import Message
+
+_ROLE = re.compile(r"^Role: *(\w+)\s*$", re.MULTILINE)
+_PAGE = re.compile(r"^<page>\nurl: *(.*)\ntitle: *(.*)\n(.*?)\n?</page>$", re.MULTILINE | re.DOTALL)
+
+
+def find_role(messages: Sequence[Message]) -> str | None:
+    """The role that the first system or user message names in its first lines."""
+    for message in messages:
+        if message.role in ("system", "user"):
+            match = _ROLE.search(message.content)
+            if match:
+                return match[1]
+    return None
+
+
+def section(prompt: str, tag: str) -> str:
+    """The text of the section `<tag>…</tag>` whose tags stand on lines of their own; empty if there is none."""
+    match = re.search(rf"^<{tag}>$\n?(.*?)\n?^</{tag}>$", prompt, re.MULTILINE | re.DOTALL)
+    return match[1].strip() if match else ""
+
+
+def pages(prompt: str) -> list[tuple[str, str, str]]:
+    """The prompt's pages as (url, title, text)."""
+    return [(m[1].strip(), m[2].strip(), m[3].strip()) for m in _PAGE.finditer(prompt)]
+
+
+def find_number(prompt: str) -> int | None:
+    """How many questions the instruction asks for, if it says so in digits."""
+    match = re.search(r"(?:up to|at most) (\d+) question|(\d+) questions", prompt)
+    return int(match[1] or match[2]) if match else None
+
+
+@lru_cache(maxsize=512)
+def _digest(*parts: object) -> int:
+    return int.from_bytes(sha256(repr(parts).encode()).digest()[:8], "big")
+
+
+def seeded(*parts: object) -> Random:
+    """A random generator that depends on the parts alone, the same on every machine."""
+    return Random(_digest(*parts))

@@ -1,0 +1,157 @@
+"""The searcher's thoughts: what was found, whether it is what was needed, what comes next, and another plan after a dead end.
+
+A short thought has one to three sentences; a long one, for the long-CoT mode, also recalls what is known and checks it. All
+names and values are those of the observations. No wording is longer than nine words without a name in it, so that a long
+episode does not seem to repeat itself.
+"""
+
+import re
+from random import Random
+
+from webdancer.scribe.logical import Count, Intersect, LogicalForm, Lookup, Name, depth
+from webdancer.scribe.observations import Episode, Turn
+from webdancer.scribe.planner import Move, Plan, Step, same_step
+from webdancer.scribe.question import write_list, write_name, write_noun
+
+_NEED = (
+    "First I need {what}.",
+    "The question starts from {what}.",
+    "To begin, I have to find {what}.",
+    "I must find {what} first.",
+)
+_THEN = ("Then I go on from there.", "The rest follows from it.", "From that the next step follows.")
+_SEARCH = ("I search for {name}.", "A search for {name} should help.", "Let me look for {name}.")
+_NEXT = ("Now I need {what}.", "Still missing: {what}.", "What is missing is {what}.", "Next comes {what}.")
+_OPEN = (
+    "The result “{title}” is the right page; I read it.",
+    "“{title}” is the page to read.",
+    "I open “{title}” to find {what}.",
+    "I visit “{title}” and look for {what}.",
+)
+_DEAD_SEARCH = (
+    "None of these results is about {name}.",
+    "The search did not bring the page of {name}.",
+)
+_DEAD_PAGE = (
+    "That page does not tell me {what}.",
+    "The page is silent about {what}.",
+)
+_RETRY = ("I try another query.", "Another wording may bring more.", "I search again in other words.")
+_OTHER = ("I try “{title}” instead.", "Perhaps “{title}” tells it.", "“{title}” mentions it, so I look there.")
+_ERROR = ("The last call brought an error, so I make it properly.", "That turn failed; I try once more.")
+_ANSWER = (
+    "So the answer is {answer}.",
+    "That answers the question: {answer}.",
+    "This is what was asked: {answer}.",
+)
+_GUESS = (
+    "I could not prove it, but {answer} is the most likely answer.",
+    "Nothing I read settles it; my best answer is {answer}.",
+)
+
+
+def write_thought(plan: Plan, episode: Episode, rng: Random, *, is_long: bool) -> str:
+    """The thought that goes before a move."""
+    parts = [*_look_back(plan, episode, rng, is_long=is_long), *_look_ahead(plan, episode, rng, is_long=is_long)]
+    return " ".join(part for part in parts if part)
+
+
+def _look_back(plan: Plan, episode: Episode, rng: Random, *, is_long: bool) -> list[str]:
+    """What the last turn brought."""
+    if not episode.turns:
+        return []
+    last = episode.turns[-1]
+    if last.error and not last.results and not last.reports:
+        return [rng.choice(_ERROR)]
+    if last.reports:
+        told = [report.summary for report in last.reports if report.evidence]
+        if told and not _is_stuck(plan, last):
+            known = _recall(episode) if is_long else ""
+            return [part for part in (" ".join(told), known) if part]
+        if plan.step is not None:
+            return [rng.choice(_DEAD_PAGE).format(what=noun(plan.step))]
+        return ["That page does not help."]
+    if plan.move is Move.SEARCH and plan.is_retry and plan.step is not None:
+        return [rng.choice(_DEAD_SEARCH).format(name=_name(plan.step))]
+    return []
+
+
+def _is_stuck(plan: Plan, last: Turn) -> bool:
+    """Whether the last page was asked for what is still missing."""
+    return plan.step is not None and plan.is_retry and any(same_step(report.goal, plan.step) for report in last.reports)
+
+
+def _recall(episode: Episode) -> str:
+    """What earlier pages said, for a long thought."""
+    told = [r.summary for turn in episode.turns[:-1] for r in turn.reports if r.evidence and len(r.summary) < 160]
+    return "I already know this: " + " ".join(told[-2:]) if told else ""
+
+
+def _look_ahead(plan: Plan, episode: Episode, rng: Random, *, is_long: bool) -> list[str]:
+    """What comes next."""
+    if plan.move is Move.ANSWER:
+        wording = rng.choice(_GUESS if plan.is_guess else _ANSWER).format(answer=plan.answer)
+        return [*_prove(plan, is_long=is_long), wording]
+    if plan.step is None:
+        return _without_step(plan)
+    what, name = noun(plan.step), _name(plan.step)
+    if plan.move is Move.VISIT:
+        check = _check(plan, name) if is_long else ""
+        wording = rng.choice(_OTHER if plan.is_retry else _OPEN).format(title=plan.title, what=what)
+        return [wording, check]
+    if not episode.turns:
+        opening = [_task(plan.form)] if is_long and plan.form else []
+        then = [rng.choice(_THEN)] if plan.form and depth(plan.form) > 1 else []
+        return [*opening, rng.choice(_NEED).format(what=what), *then, rng.choice(_SEARCH).format(name=name)]
+    if plan.is_retry:
+        return [rng.choice(_RETRY)]
+    return [rng.choice(_NEXT).format(what=what), rng.choice(_SEARCH).format(name=name)]
+
+
+def _without_step(plan: Plan) -> list[str]:
+    if plan.move is Move.SEARCH:
+        return ["I search for the question as it stands."]
+    return [f"“{plan.title}” may tell it; I read that page."]
+
+
+def _prove(plan: Plan, *, is_long: bool) -> list[str]:
+    """How the answer follows where no page says it in so many words."""
+    form = plan.form
+    if plan.is_guess:
+        return []
+    if isinstance(form, Intersect):
+        return [f"Only {plan.answer} stands in both lists."]
+    if isinstance(form, Count):
+        return [f"I counted the entries that meet the condition: {plan.answer}."] if is_long else []
+    return ["Every step has been read on a page."] if is_long else []
+
+
+def _check(plan: Plan, name: str) -> str:
+    return f"Its title fits {name}, and not a namesake." if not plan.is_retry else "I must check that it fits."
+
+
+def _task(form: LogicalForm) -> str:
+    """What the question asks, in the abstract."""
+    if isinstance(form, Count):
+        years = " and the years that count" if form.first or form.last else ""
+        return f"The question asks for a number: I need a complete list{years}, and whose list it is."
+    if isinstance(form, Intersect):
+        return "The question asks for the one thing that stands in two lists, so I need both of them."
+    return f"The question asks for one fact at the end of a chain of {depth(form)} steps."
+
+
+def noun(step: Step) -> str:
+    """What is looked for, as a noun phrase."""
+    if isinstance(step, Lookup):
+        return write_noun(step, Random(0))
+    return write_list(step.items, Random(0))
+
+
+def _name(step: Step) -> str:
+    of = step.of if isinstance(step, Lookup) else step.items.of
+    return write_name(of) if isinstance(of, Name) else ""
+
+
+def plain(text: str) -> str:
+    """The thought without anything that a parser could take for a tag."""
+    return re.sub(r"<(?=[/a-z|])", "", text)
