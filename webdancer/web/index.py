@@ -14,8 +14,12 @@ from webdancer.web.tokens import ANALYZER, analyzer, prepare, query_terms
 
 _TITLE_BOOST = 2.0
 _HEAP_BYTES = 512_000_000
-_EXTRA = 1
-"""Hits asked for beyond those wanted, to see whether a tie crosses the border."""
+_MAX_SHARE = 0.5
+"""A word that stands in more than this share of all pages is left out of a query that has others …"""
+_MIN_DOCS = 1000
+"""… if there are so many pages that the share means something."""
+_COMMON = 1000.0
+"""A word in one page of so many weighs half as much in a snippet as a word in none."""
 
 
 class Found(NamedTuple):
@@ -75,10 +79,13 @@ class SearchIndex:
         terms = query_terms(query)
         if not (terms.words or terms.prefixes) or num_results < 1:
             return Found([], {})
+        num_docs = max(1, self._searcher.num_docs)
+        shares = {word: self._searcher.doc_freq("text", word) / num_docs for word in terms.words}
+        words = self._telling(shares, num_docs)
         parsed, _ = self._index.parse_query_lenient(
-            " ".join(terms.words), ["title", "text"], field_boosts={"title": _TITLE_BOOST}
+            " ".join(words), ["title", "text"], field_boosts={"title": _TITLE_BOOST}
         )
-        parts = [(tantivy.Occur.Should, parsed)] if terms.words else []
+        parts = [(tantivy.Occur.Should, parsed)] if words else []
         for char in terms.prefixes:
             for field in ("title", "text"):
                 parts.append((tantivy.Occur.Should, tantivy.Query.regex_query(self._schema, field, f"{char}.?")))
@@ -88,10 +95,20 @@ class SearchIndex:
             wanted = tantivy.Query.boolean_query(
                 [(tantivy.Occur.Must, wanted), (tantivy.Occur.Must, tantivy.Query.const_score_query(in_year, 0.0))]
             )
-        return Found(self._best(wanted, num_results), self._weights(terms.needles))
+        weights = {needle: 1.0 / (1.0 + _COMMON * shares.get(needle, 0.0)) for needle in terms.needles}
+        return Found(self._best(wanted, num_results), weights)
+
+    @staticmethod
+    def _telling(shares: dict[str, float], num_docs: int) -> list[str]:
+        """The words that are searched for: without those of most pages, where rarer ones are asked for too.
+
+        They would cost most of the time, and their weight in BM25 is next to nothing.
+        """
+        telling = [word for word, share in shares.items() if share <= _MAX_SHARE]
+        return telling if telling and num_docs >= _MIN_DOCS else list(shares)
 
     def _best(self, query: tantivy.Query, num_results: int) -> list[int]:
-        limit = num_results + _EXTRA
+        limit = num_results + (self._searcher.num_segments > 1)  # one more shows whether a tie crosses the border
         while True:
             hits = self._searcher.search(query, limit=limit, count=False).hits
             tied = len(hits) == limit and hits[-1][0] == hits[num_results - 1][0]
@@ -103,7 +120,3 @@ class SearchIndex:
             order = sorted(range(len(hits)), key=lambda i: (-hits[i][0], rows[i]))
             rows = [rows[i] for i in order]
         return rows[:num_results]
-
-    def _weights(self, needles: tuple[str, ...]) -> dict[str, float]:
-        num_docs = max(1, self._searcher.num_docs)
-        return {needle: 1.0 / (1.0 + 1000.0 * self._searcher.doc_freq("text", needle) / num_docs) for needle in needles}

@@ -27,7 +27,7 @@ from webdancer.records import Page
 from webdancer.store import write_json
 from webdancer.web.index import SearchIndex, build_index
 from webdancer.web.protocol import SearchHit
-from webdancer.web.snippets import make_snippet
+from webdancer.web.snippets import SnippetMaker
 from webdancer.web.urls import canonical_url
 from webdancer.web.warc import WarcFolder
 
@@ -274,10 +274,11 @@ class Snapshot:
                 f"SELECT id, url, title, published, text FROM pages WHERE id IN ({marks})", found.ids
             ).fetchall()
         by_id = {row[0]: row for row in rows}
+        maker = SnippetMaker(found.weights)
         hits = []
         for id_ in found.ids:
             _, url, title, published, text = by_id[id_]
-            snippet = make_snippet(_unpack(text), found.weights)
+            snippet = maker.cut(_unpack(text))
             hits.append(SearchHit(title, url, date.fromisoformat(published) if published else None, snippet))
         return hits
 

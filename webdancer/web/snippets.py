@@ -4,16 +4,66 @@ import re
 import unicodedata
 
 _MAX_CHARS = 200
-_MAX_POSITIONS = 30
-"""Occurrences of one term that are looked at."""
+_WINDOW_CHARS = 160
+"""The words of a window stand within so many; the rest is what is around them."""
+_MAX_POSITIONS = 20
+"""Occurrences of one word that are looked at."""
 _MARKS = re.compile(r"(?:^|\n)\s*(?:#{1,6}|-) ")
 
 
-def make_snippet(text: str, weights: dict[str, float]) -> str:
-    """The window of a text that holds the most telling terms, as one line of at most 200 characters."""
-    positions = _positions(_folded(text), weights)
-    start, end = _best_window(positions, weights, len(text))
-    return _cut(text, start, end)
+class SnippetMaker:
+    """Cuts snippets for one query.
+
+    Args:
+        weights: what to look for, lowercased → how telling it is.
+    """
+
+    def __init__(self, weights: dict[str, float]) -> None:
+        self._needles = [(_folded(needle), weight, needle[0].isascii()) for needle, weight in weights.items()]
+
+    def cut(self, text: str) -> str:
+        """The window of a text that holds the most telling words, as one line of about 200 characters."""
+        start, end = self._best_window(self._positions(_folded(text)))
+        slack = max(0, _MAX_CHARS - (end - start))
+        begin = max(0, start - slack // 3)
+        return _cut(text, begin, min(len(text), begin + _MAX_CHARS))
+
+    def _positions(self, text: str) -> list[tuple[int, int, int]]:
+        """Where the words stand: (start, end, number of the word), in order. CJK characters need no border."""
+        found = []
+        for number, (needle, _, needs_border) in enumerate(self._needles):
+            position = text.find(needle)
+            count = 0
+            while position >= 0 and count < _MAX_POSITIONS:
+                end = position + len(needle)
+                if not needs_border or not (text[position - 1 : position].isalnum() or text[end : end + 1].isalnum()):
+                    found.append((position, end, number))
+                    count += 1
+                position = text.find(needle, end)
+        found.sort()
+        return found
+
+    def _best_window(self, positions: list[tuple[int, int, int]]) -> tuple[int, int]:
+        """The stretch whose different words weigh most; the first of equals.
+
+        A window slides over the occurrences: `counts` says how often each word stands in it.
+        """
+        best, best_weight = (0, 0), 0.0
+        counts = [0] * len(self._needles)
+        weight, left = 0.0, 0
+        for index, (start, end, number) in enumerate(positions):
+            counts[number] += 1
+            if counts[number] == 1:
+                weight += self._needles[number][1]
+            while left < index and end - positions[left][0] > _WINDOW_CHARS:
+                gone = positions[left][2]
+                counts[gone] -= 1
+                if counts[gone] == 0:
+                    weight -= self._needles[gone][1]
+                left += 1
+            if weight > best_weight * 1.000001:
+                best, best_weight = (positions[left][0], end), weight
+        return best
 
 
 def _folded(text: str) -> str:
@@ -36,51 +86,6 @@ def _accents() -> dict[int, str]:
 
 
 _ACCENTS = _accents()
-
-
-def _positions(folded: str, weights: dict[str, float]) -> list[tuple[int, int, str]]:
-    """Where the terms stand: (start, end, term), in order."""
-    found = []
-    for term in weights:
-        needle = _folded(term)
-        position = folded.find(needle)
-        count = 0
-        while position >= 0 and count < _MAX_POSITIONS:
-            end = position + len(needle)
-            if _is_word(folded, position, end):
-                found.append((position, end, term))
-                count += 1
-            position = folded.find(needle, end)
-    found.sort()
-    return found
-
-
-def _is_word(text: str, start: int, end: int) -> bool:
-    """Does a word begin and end here? CJK characters need no border."""
-    if not text[start].isascii():
-        return True
-    before = start > 0 and text[start - 1].isascii() and text[start - 1].isalnum()
-    after = end < len(text) and text[end].isascii() and text[end].isalnum()
-    return not before and not after
-
-
-def _best_window(positions: list[tuple[int, int, str]], weights: dict[str, float], length: int) -> tuple[int, int]:
-    """The stretch of at most 200 characters whose different terms weigh most; the first of equals."""
-    best, best_weight = (0, 0), 0.0
-    for index, (start, end, _) in enumerate(positions):
-        seen: set[str] = set()
-        last = end
-        for _, other_end, term in positions[index:]:
-            if other_end - start > _MAX_CHARS - 40:
-                break
-            seen.add(term)
-            last = other_end
-        weight = sum(weights[term] for term in seen)
-        if weight > best_weight * 1.000001:
-            best, best_weight = (start, last), weight
-    slack = max(0, _MAX_CHARS - (best[1] - best[0]))
-    begin = max(0, best[0] - slack // 3)
-    return begin, min(length, begin + _MAX_CHARS)
 
 
 def _cut(text: str, start: int, end: int) -> str:

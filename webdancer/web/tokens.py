@@ -50,6 +50,9 @@ def analyzer() -> tantivy.TextAnalyzer:
     )
 
 
+_ANALYZER = analyzer()
+
+
 def prepare(text: str) -> str:
     """Text as it is handed to the analyser: compatibility forms unified, CJK runs as pairs."""
     if text.isascii():
@@ -84,6 +87,7 @@ def query_terms(query: str) -> QueryTerms:
 
 
 def _add(word: str, words: dict[str, None], needles: dict[str, None]) -> None:
-    if word:
-        words[word] = None
-        needles[word] = None
+    for term in [word] if word.isascii() else _ANALYZER.analyze(word):
+        if term:
+            words[term] = None
+            needles[term] = None
