@@ -248,6 +248,7 @@ def report(engines: list[Engine], times: dict[str, list[float]], num_pages: int,
         rows[engine.name] = row
         print(f"{engine.name:<12} {row['pages_per_s']:>9} {row['p50_ms']:>8} {row['p99_ms']:>8} {row['mb']:>8}")
     ratios = {key: round(rows["webdancer"][key] / rows["tantivy"][key], 2) for key in ("p50_ms", "p99_ms", "mb")}
+    print(f"webdancer and tantivy have {shared:.1%} of their hits in common")
     print(
         "webdancer / tantivy: " + ", ".join(f"{key} {value}" for key, value in ratios.items()) + " (target p50 ≤ 1.3)"
     )

@@ -12,9 +12,10 @@ import tantivy
 
 from webdancer.web.tokens import ANALYZER, analyzer, prepare, query_terms
 
-_TITLE_BOOST = 2.0
+_FIELDS = {"title": 2.0, "text": 1.0}
+"""Fields that are searched, and how much their words count."""
 _HEAP_BYTES = 512_000_000
-_MAX_SHARE = 0.5
+_MAX_SHARE = 0.7
 """A word that stands in more than this share of all pages is left out of a query that has others …"""
 _MIN_DOCS = 1000
 """… if there are so many pages that the share means something."""
@@ -79,15 +80,15 @@ class SearchIndex:
         terms = query_terms(query)
         if not (terms.words or terms.prefixes) or num_results < 1:
             return Found([], {})
-        num_docs = max(1, self._searcher.num_docs)
-        shares = {word: self._searcher.doc_freq("text", word) / num_docs for word in terms.words}
-        words = self._telling(shares, num_docs)
-        parsed, _ = self._index.parse_query_lenient(
-            " ".join(words), ["title", "text"], field_boosts={"title": _TITLE_BOOST}
-        )
-        parts = [(tantivy.Occur.Should, parsed)] if words else []
+        shares = {word: self._share("text", word) for word in terms.words}
+        parts = []
+        for field, boost in _FIELDS.items():
+            words = self._telling(field, shares)
+            if words:
+                parsed, _ = self._index.parse_query_lenient(" ".join(words), [field], field_boosts={field: boost})
+                parts.append((tantivy.Occur.Should, parsed))
         for char in terms.prefixes:
-            for field in ("title", "text"):
+            for field in _FIELDS:
                 parts.append((tantivy.Occur.Should, tantivy.Query.regex_query(self._schema, field, f"{char}.?")))
         wanted = tantivy.Query.boolean_query(parts) if len(parts) > 1 else parts[0][1]
         if year is not None:
@@ -98,14 +99,17 @@ class SearchIndex:
         weights = {needle: 1.0 / (1.0 + _COMMON * shares.get(needle, 0.0)) for needle in terms.needles}
         return Found(self._best(wanted, num_results), weights)
 
-    @staticmethod
-    def _telling(shares: dict[str, float], num_docs: int) -> list[str]:
-        """The words that are searched for: without those of most pages, where rarer ones are asked for too.
+    def _share(self, field: str, word: str) -> float:
+        return self._searcher.doc_freq(field, word) / max(1, self._searcher.num_docs)
 
-        They would cost most of the time, and their weight in BM25 is next to nothing.
+    def _telling(self, field: str, shares: dict[str, float]) -> list[str]:
+        """The words that are looked for in a field: not those of most pages' text, where rarer ones are asked for too.
+
+        They would cost most of the time, and their weight in BM25 is small. In titles they are rare.
         """
-        telling = [word for word, share in shares.items() if share <= _MAX_SHARE]
-        return telling if telling and num_docs >= _MIN_DOCS else list(shares)
+        if field == "title" or self._searcher.num_docs < _MIN_DOCS:
+            return list(shares)
+        return [word for word, share in shares.items() if share <= _MAX_SHARE] or list(shares)
 
     def _best(self, query: tantivy.Query, num_results: int) -> list[int]:
         limit = num_results + (self._searcher.num_segments > 1)  # one more shows whether a tie crosses the border
