@@ -138,8 +138,17 @@ async def _answer(model: ChatModel, request: ChatRequest) -> ChatReply:
 
 
 def _cut_at_stop(reply: ChatReply, stop: tuple[str, ...]) -> ChatReply:
+    """Cut the content before the first stop string; the count of tokens shrinks with the text."""
     found = [at for text in stop if (at := reply.content.find(text)) >= 0]
-    return replace(reply, content=reply.content[: min(found)], finish="stop") if found else reply
+    if not found:
+        return reply
+    content = reply.content[: min(found)]
+    num_reasoning = len(_PIECE.findall(reply.reasoning or ""))
+    num_pieces = num_reasoning + len(_PIECE.findall(reply.content))
+    num_kept = num_reasoning + len(_PIECE.findall(content))
+    num_tokens = reply.usage.completion_tokens * num_kept // num_pieces
+    usage = reply.usage.model_copy(update={"completion_tokens": num_tokens})
+    return replace(reply, content=content, finish="stop", usage=usage)
 
 
 def _cut_to_length(reply: ChatReply, max_tokens: int) -> ChatReply:
@@ -150,7 +159,7 @@ def _cut_to_length(reply: ChatReply, max_tokens: int) -> ChatReply:
     reasoning, content = _PIECE.findall(reply.reasoning or ""), _PIECE.findall(reply.content)
     num_pieces = len(reasoning) + len(content)
     num_tokens = reply.usage.completion_tokens or num_pieces
-    if num_tokens <= max_tokens:
+    if num_tokens <= max_tokens or reply.finish == "length":
         return reply
     num_kept = num_pieces * max_tokens // num_tokens
     return replace(
