@@ -87,7 +87,7 @@ def read_mention(text: str, *, loose: bool = False) -> Name | None:
     return None
 
 
-_BREAK = re.compile(r"(?<=[.!?”])\s+(?=[A-Z“À-ÖØ-Þ0-9])")
+_BREAK = re.compile(r"(?<=[.!?”])\s+(?=[A-Z“À-ÖØ-Þ0-9]|[a-z][a-z0-9]*-[a-z])")
 _INITIAL = re.compile(r"(?:^|[\s(])(?:[A-ZÀ-ÖØ-Þ]|[A-ZÀ-ÖØ-Þ][a-z]|etc|vs)\.$")
 
 

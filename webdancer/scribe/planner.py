@@ -96,17 +96,18 @@ class _Seeker:
         missing = outcome.missing
         assert missing is not None
         assert isinstance(missing.of, Name)
+        name = missing.of
         step = self._step(missing)
         seen = self._visited_for(step)
-        own = [hit for hit in self._hits if is_page_of(hit, missing.of) and hit.url not in seen]
-        own.sort(key=lambda hit: base_name(hit.title).hint != missing.of.hint)
+        own = [hit for hit in self._hits if is_page_of(hit, name) and hit.url not in seen]
+        own.sort(key=lambda hit: base_name(hit.title).hint != name.hint)
         if own and not self._is_failed(own[0].url):
             return self._visit(step, own[0], is_retry=bool(seen))
-        for number, query in enumerate(self._queries(missing, missing.of)):
+        for number, query in enumerate(self._queries(missing, name)):
             if query not in self._asked and not self._is_failed(query):
                 queries = (query, *self._second_query(missing)) if number == 0 else (query,)
                 return Plan(Move.SEARCH, self._form, self._knowledge, step, queries, is_retry=number > 0 or bool(seen))
-            others = [h for h in self._others(missing.of, query) if h.url not in seen and not self._is_failed(h.url)]
+            others = [h for h in self._others(name, query) if h.url not in seen and not self._is_failed(h.url)]
             if others and len(seen) < MAX_DEAD_ENDS:
                 return self._visit(step, others[0], is_retry=True)
         return _guess(self._form, self._knowledge, self._episode)
@@ -143,6 +144,7 @@ class _Seeker:
         leaf: Expr = self._form.right.of
         while not isinstance(leaf, Name):
             leaf = leaf.of
+        assert isinstance(leaf, Name)
         return (f"{leaf.text} {leaf.hint}".strip(),) if leaf != missing.of else ()
 
     def _others(self, name: Name, query: str) -> list[Hit]:

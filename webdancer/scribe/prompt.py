@@ -9,7 +9,7 @@ from random import Random
 from webdancer.llm.protocol import Message
 
 _ROLE = re.compile(r"^Role: *(\w+)\s*$", re.MULTILINE)
-_PAGE = re.compile(r"^<page>\nurl: *(.*)\ntitle: *(.*)\n(.*?)\n?</page>$", re.MULTILINE | re.DOTALL)
+_PAGE = re.compile(r"^<page>\nurl: *([^\n]*)\ntitle: *([^\n]*)\n(.*?)\n?</page>$", re.MULTILINE | re.DOTALL)
 
 
 def find_role(messages: Sequence[Message]) -> str | None:

@@ -25,9 +25,9 @@ from webdancer.scribe.relations import ENTITY_TYPES, LISTS, RELATIONS, word_set
 ANYTHING = ENTITY_TYPES
 
 _PARTICLE = "|".join(
-    "of the a an and in on at for de la van von to with from by under over as is are or into without through beyond".split(" ")
+    sorted(word_set("of the a an and in on at for de la van von to with from by under over as is are or into beyond"))
 )
-_TOKEN = r"[A-Z0-9À-ÖØ-Þ][\w'’.,:&+/-]*"
+_TOKEN = r"[A-Z0-9À-ÖØ-Þ][\w'’.:&+/-]*"
 _NAME = re.compile(rf"{_TOKEN}(?: (?:(?:{_PARTICLE}) )*{_TOKEN})*")
 _CODE_NAME = re.compile(r"[a-z][a-z0-9]*(?:[-_/.][A-Za-z0-9]+)+")
 _HINTED = re.compile(r"the ((?:[a-z]+ ){1,3}|[a-z]+ )(?=[A-Z0-9À-ÖØ-Þ])")

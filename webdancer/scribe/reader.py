@@ -13,8 +13,8 @@ from typing import NamedTuple
 from webdancer.scribe.logical import Name
 from webdancer.scribe.mentions import base_name, find_date, find_number, read_mention, split_sentences
 from webdancer.scribe.reader_labels import HEADINGS, INCOMPLETE, LABELS
-from webdancer.scribe.reader_patterns import Found, match_sentence
-from webdancer.scribe.relations import ENTITY_TYPES, LISTS, RELATIONS, word_set
+from webdancer.scribe.reader_patterns import Found, match_alias, match_sentence
+from webdancer.scribe.relations import LISTS, RELATIONS, word_set
 
 
 class Fact(NamedTuple):
@@ -116,14 +116,16 @@ class _Section(NamedTuple):
     rows: list[str]
 
 
-_ALIAS = re.compile(
-    r"(?:also (?:known as|called|spelled|written|credited as)|formerly(?: known as| called)?|known (?:as|before) |"
-    r"for short|short(?:ened to)?|abbreviated(?: as| to)?|signs as|earlier name was|other names?:?|alias(?:es)?:?) "
-)
+_ALIAS_LABELS = word_set("also_known_as other_names other_name former_name formerly alias aliases short_name signs_as")
 
 
 def _read_prose(line: str, about: Name, raw: list[_Raw], aliases: list[tuple[str, str]]) -> None:
     for sentence in split_sentences(line):
+        if alias := match_alias(sentence):
+            subject = about if alias[0] is None else read_mention(alias[0])
+            if subject is not None and subject.text == about.text:
+                aliases.append((alias[1], sentence))
+            continue
         for found in match_sentence(sentence):
             subject = about if found.subject is None else read_mention(found.subject)
             if subject is None:
@@ -137,6 +139,8 @@ def _read_row(row: str, about: Name, raw: list[_Raw], aliases: list[tuple[str, s
     """An infobox row `Label | value`."""
     label, bar, value = row.partition(" | ")
     relations = LABELS.get(label.strip().lower())
+    if label.strip().lower().replace(" ", "_") in _ALIAS_LABELS:
+        aliases.append((value.strip(), row))
     if not bar or relations is None or " | " in value:
         return
     for relation in relations:
@@ -156,7 +160,7 @@ def read_value(relation: str, text: str) -> Name | None:
         date = find_date(text)
         return Name(date) if date else None
     if "year" in kinds:
-        match = re.fullmatch(r"(\d{4})(?:\D.*)?", text)
+        match = re.fullmatch(r"(\d{3,4})(?:[^\d,].*)?", text)
         return Name(match[1]) if match else None
     if "number" in kinds:
         number = find_number(text, relation)
@@ -240,4 +244,4 @@ def _read_namesakes(sections: list[_Section], about: Name) -> list[Name]:
     return names
 
 
-__all__ = ["ENTITY_TYPES", "Fact", "Found", "Listing", "Member", "Reading", "read_entry", "read_page", "read_value"]
+__all__ = ["Fact", "Found", "Listing", "Member", "Reading", "read_entry", "read_page", "read_value"]

@@ -59,6 +59,34 @@ def match_sentence(sentence: str) -> tuple[Found, ...]:
     return ()
 
 
+_ALIASES = tuple(
+    re.compile(shape.replace("S", "(?P<s>.+?)").replace("X", r"(?P<x>[^,;]+?)"))
+    for shape in (
+        r"S (?:is|was) also (?:known|called|written) as X\.",
+        r"S (?:is|was) also called X\.",
+        r"S often signs as X\.",
+        r"S (?:is|was) formerly (?:called|known as) X\.",
+        r"The former name of S is X\.",
+        r"S (?:is|was) called X for short\.",
+    )
+)
+_ALIAS_BACKWARDS = re.compile(r"(?P<x>[^,;]+?) is another name of (?P<s>.+?)\.")
+
+
+def match_alias(sentence: str) -> tuple[str | None, str] | None:
+    """(subject, other name) of a sentence that states another name; the subject is None for a pronoun."""
+    for regex in (*_ALIASES, _ALIAS_BACKWARDS):
+        if match := regex.fullmatch(sentence):
+            name = read_mention(match["x"])
+            return (None if _PRONOUN.fullmatch(match["s"]) else _lowered(match["s"]), name.text) if name else None
+    return None
+
+
+def _lowered(subject: str) -> str:
+    """A subject from the start of a sentence, its article in small letters."""
+    return re.sub(r"^(?:[Tt]he|[Tt]his) (?=(?:[a-z]+ )*[A-ZÀ-ÖØ-Þ“])", "the ", subject)
+
+
 def _by_weight(pattern: _Pattern) -> int:
     return -pattern.weight
 
@@ -75,7 +103,7 @@ def _read(pattern: _Pattern, match: re.Match[str]) -> tuple[Found, ...]:
         if subject == groups["p"]:
             return ()
     if subject is not None:
-        subject = re.sub(r"^(?:[Tt]he|[Tt]his) (?=(?:[a-z]+ )?[A-ZÀ-ÖØ-Þ“])", "the ", subject)
+        subject = _lowered(subject)
         if read_mention(subject) is None:
             return ()
     year = int(groups["year"]) if groups.get("year") else None
@@ -141,7 +169,7 @@ def _compile(line: str) -> tuple[_Pattern, list[str]]:
 def _value_regex(relation: str) -> str:
     kinds = RELATIONS[relation].range
     if "year" in kinds:
-        return r"\d{4}"
+        return r"\d{3,4}"
     if "number" in kinds:
         return NUMBER
     if "date" in kinds:

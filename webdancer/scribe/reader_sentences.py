@@ -62,7 +62,7 @@ S WORKS as AN [occupation].
 S IS known as AN [occupation].
 P profession IS that of AN [occupation].
 By profession, S IS AN [occupation].
-Born in [born_in] on [birth_date], S _.
+Born in [born_in] on [birth_date], S grew up in _.
 S was born on [birth_date] in [born_in].
 S (born [birth_date] in [born_in]) IS AN [occupation].
 S (born [birth_date]) IS AN [occupation].
@@ -286,7 +286,7 @@ S is a novel by [author] that is set in [set_in].
 Published by [publisher] in [published], S was _.
 S is a [released] album by [performer].
 S was recorded in [recorded_in] with [producer] as producer.
-Released by [label] in [released], S _.
+Released by [label] in [released], S sold well.
 S is a band that was formed in [formed_in] in [formed_year].
 S has its headquarters in [headquarters].
 S is based in [headquarters].
