@@ -54,7 +54,7 @@ def make_plan(num_pages: int) -> Plan:
         raise ValueError(f"num_pages: got {num_pages}, expected at least 20")
     num_regions = max(1, round(num_pages / REGION_PAGES))
     pages = num_pages / num_regions
-    indexes = 5 if pages < MINIATURE_PAGES else min(40, 12 + pages / 40)
+    indexes = 5 if pages < MINIATURE_PAGES else min(120, 25 + pages / 25)
     scale = (pages - indexes) / (sum(BASE.values()) + _EXTRA_PAGES)
     least = 0 if pages < MINIATURE_PAGES else 1
     counts = {kind: max(least, round(count * scale)) for kind, count in BASE.items()}

@@ -127,11 +127,12 @@ class Prose:
             forms = ("it", "its") if subject.type != "person" else ("she", "her") if subject.female else ("he", "his")
             text = forms[possessive]
         else:
-            text = f"the {TYPE_NOUNS[subject.type]}" if mode == "noun" else self._full(subject)
+            text = f"the {TYPE_NOUNS[subject.type]}" if mode == "noun" else self.full_name(subject)
             text += "'s" if possessive else ""
         return text[0].upper() + text[1:] if start and mode != "name" else _capital(text) if start else text
 
-    def _full(self, entity: Entity) -> str:
+    def full_name(self, entity: Entity) -> str:
+        """The name with its article, as HTML; a link where the page is about something else."""
         name = html.escape(entity.name, quote=False)
         if self._always_named:
             return self._linked(entity, name)
