@@ -103,7 +103,7 @@ def read_page(title: str, text: str) -> Reading:
         else:
             for row in section.rows:
                 _read_row(row, about, raw, aliases)
-    kinds = _infer_type(raw, tables, about)
+    kinds = _infer_type(raw, tables, about, f"{title}\n{text}")
     facts = tuple(fact for item in raw for fact in _settle(item, about, kinds))
     lists = tuple(_read_list(kind, about, section) for kind, section in tables)
     lists = tuple(item for item in lists if kinds is None or LISTS[item.kind].holder == kinds)
@@ -171,8 +171,8 @@ def read_value(relation: str, text: str) -> Name | None:
     return None if re.fullmatch(r"[\d\W]+", bare) or find_date(bare) else read_mention(bare, loose=True)
 
 
-def _infer_type(raw: list[_Raw], tables: list[tuple[str, _Section]], about: Name) -> str | None:
-    """The one kind of thing that most of what is said here fits."""
+def _infer_type(raw: list[_Raw], tables: list[tuple[str, _Section]], about: Name, text: str) -> str | None:
+    """The one kind of thing that most of what is said here fits; of several, the one that the text has a word of."""
     votes: Counter[str] = Counter()
     for item in raw:
         if item.subject == about:
@@ -180,8 +180,11 @@ def _infer_type(raw: list[_Raw], tables: list[tuple[str, _Section]], about: Name
     votes.update(LISTS[kind].holder for kind, _ in tables)
     if not votes:
         return None
-    ranked = votes.most_common(2)
-    return ranked[0][0] if len(ranked) == 1 or ranked[0][1] > ranked[1][1] else None
+    most = max(votes.values())
+    best = sorted(kind for kind, num in votes.items() if num == most)
+    if len(best) > 1:
+        best = [kind for kind in best if re.search(rf"\b{kind}\b", text, re.IGNORECASE)] or best
+    return best[0] if len(best) == 1 else None
 
 
 def _settle(item: _Raw, about: Name, kind: str | None) -> list[Fact]:
