@@ -126,7 +126,7 @@ def crawl(
         {**settings.model_dump(), **{k: v for k, v in given.items() if v is not None}}
     )
     counts = _run(crawl_to_snapshot(settings, out))
-    _print_json(asdict(counts))
+    _print_json(counts.model_dump(mode="json"))
 
 
 def _split_pair(text: str, mark: str, option: str) -> tuple[str, str]:

@@ -122,7 +122,7 @@ async def evaluate(
                     num_rewrites=qa.num_rewrites,
                     answer=answer,
                     correct=correct,
-                    exact_match=bool(answer) and exact_match(qa.answer, answer),
+                    exact_match=exact_match(qa.answer, answer or ""),
                     status=status,
                     num_actions=sum(1 for step in trajectory.steps if step.tool) if trajectory else 0,
                     trajectory_id=trajectory.id if trajectory else None,

@@ -1,0 +1,46 @@
+"""The command line's messages for wrong input, run as the user runs it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def webdancer(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "webdancer", *arguments], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("run", "{tmp}/r", "--config", "{tmp}/absent.toml"), 2, "cannot read the config file {tmp}/absent.toml"),
+        (("run", "{tmp}/r", "--until", "lunch"), 2, "--until: got 'lunch', expected one of crawl, synth"),
+        (("synth", "{tmp}/r"), 2, "{tmp}/r holds no run"),
+        (("search", "{tmp}/none", "x"), 1, "{tmp}/none: no snapshot here"),
+        (("ask", "Who?", "--snapshot", "{tmp}/none"), 1, "{tmp}/none: no snapshot here"),
+        (("crawl", "http://a.example/", "--out", "{tmp}/s", "--resolve", "oops"), 2, "--resolve: got 'oops'"),
+        (("import", "{tmp}/none.jsonl", "--out", "{tmp}/o"), 1, "{tmp}/none.jsonl"),
+        (("index", "{tmp}/none.warc", "--out", "{tmp}/o"), 1, "{tmp}/none.warc"),
+        (("serve", "--model", "nobody"), 2, "--model: got 'nobody'"),
+    ],
+)
+def test_wrong_input_gets_one_clear_message(
+    arguments: tuple[str, ...], code: int, message: str, tmp_path: Path
+) -> None:
+    done = webdancer(*(argument.format(tmp=tmp_path) for argument in arguments))
+    assert done.returncode == code, done.stderr
+    assert "error: " in done.stderr
+    assert message.format(tmp=tmp_path) in done.stderr.replace("\n", "")
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_unknown_key_names_the_nearest(tmp_path: Path) -> None:
+    config = tmp_path / "c.toml"
+    config.write_text("[crawl]\nmax_pagess = 3\n")
+    done = webdancer("run", str(tmp_path / "r"), "--config", str(config))
+    assert done.returncode == 2
+    assert "unknown key 'crawl.max_pagess' (value 3); nearest known key: 'max_pages'" in done.stderr
