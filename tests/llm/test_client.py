@@ -351,22 +351,23 @@ async def test_parameters_that_a_model_refuses_are_left_out_from_then_on() -> No
     ]
 
 
-async def test_no_more_than_max_concurrent_requests_at_once() -> None:
+@pytest.mark.parametrize("max_concurrent", [3, 40])
+async def test_no_more_than_max_concurrent_requests_at_once(max_concurrent: int) -> None:
     under_way, most = 0, 0
 
     async def count(writer: asyncio.StreamWriter) -> None:
         nonlocal under_way, most
         under_way += 1
         most = max(most, under_way)
-        await asyncio.sleep(0.03)
+        await asyncio.sleep(0.2)
         under_way -= 1
         writer.write(OK)
         await writer.drain()
 
-    async with endpoint([count]) as server, opened(server, max_concurrent=3) as model:
-        replies = await asyncio.gather(*(model.chat(ASK, Sampling()) for _ in range(12)))
-    assert len(replies) == 12
-    assert most == 3
+    async with endpoint([count]) as server, opened(server, max_concurrent=max_concurrent) as model:
+        replies = await asyncio.gather(*(model.chat(ASK, Sampling()) for _ in range(2 * max_concurrent)))
+    assert len(replies) == 2 * max_concurrent
+    assert most == max_concurrent
 
 
 async def test_requests_per_minute_spaces_them_evenly() -> None:

@@ -10,8 +10,8 @@ import logging
 import os
 import random
 import re
+import ssl
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from email.utils import parsedate_to_datetime
 from time import time
 from types import TracebackType
@@ -22,6 +22,7 @@ import openai
 import stamina
 from aiolimiter import AsyncLimiter
 from pydantic import BaseModel, JsonValue, ValidationError
+from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
 from webdancer.config import EndpointSettings
 from webdancer.errors import ConfigError, ContextFullError, ModelError
@@ -34,6 +35,10 @@ _RETRIED_STATUSES = {408, 409, 429}
 _MAX_RETRY_AFTER_S = 120.0
 """A server that asks for a longer wait has run out of quota: that is reported instead."""
 _CONNECT_TIMEOUT_S = 10.0
+_KEEPALIVE_S = 3.0
+"""Idle connections are closed sooner than by common servers (5 s): a request must not meet one that is closing."""
+_MAX_POOL = 32
+"""Connections of one pool."""
 _CONTEXT_FULL = re.compile(
     r"context_length_exceeded|exceed_context_size|string_above_max_length"
     r"|(?:maximum|model'?s?|available|allowed|the) (?:context|sequence)[ _-]?(?:length|window|size)"
@@ -79,23 +84,38 @@ class OpenAIChatModel:
     def __init__(self, settings: EndpointSettings) -> None:
         self._settings = settings
         self._where = f"{settings.base_url}, model {settings.model!r}"
-        self._slots = asyncio.Semaphore(settings.max_concurrent)
         per_minute = settings.requests_per_minute
         # One token at a time: a bucket of a whole minute's requests would let two minutes' worth through in the first.
         self._rate = AsyncLimiter(1, 60.0 / per_minute) if per_minute else None
         self._max_tokens_name = "max_tokens"
         self._refused: set[str] = set()
+        self._url, self._key = _checked_url(settings), _api_key(settings)
+        # A free place is a client that may carry one more request. One connection pool looks at all of its connections
+        # for every request, which is too slow for hundreds, so there is one for every few dozen.
+        sizes = [_MAX_POOL] * (settings.max_concurrent // _MAX_POOL)
+        if rest := settings.max_concurrent % _MAX_POOL:
+            sizes.append(rest)
+        tls = httpx2.create_ssl_context()
+        self._clients = [self._new_client(size, tls) for size in sizes]
+        self._places: asyncio.LifoQueue[openai.AsyncOpenAI] = asyncio.LifoQueue()
+        for client, size in zip(self._clients, sizes, strict=True):
+            for _ in range(size):
+                self._places.put_nowait(client)
+
+    def _new_client(self, num_connections: int, tls: ssl.SSLContext) -> openai.AsyncOpenAI:
         limits = httpx2.Limits(
-            max_connections=settings.max_concurrent, max_keepalive_connections=settings.max_concurrent
+            max_connections=num_connections,
+            max_keepalive_connections=num_connections,
+            keepalive_expiry=_KEEPALIVE_S,
         )
-        timeout = httpx2.Timeout(settings.timeout_s, connect=min(_CONNECT_TIMEOUT_S, settings.timeout_s))
-        base_url, key = _checked_url(settings), _api_key(settings)
-        self._client = openai.AsyncOpenAI(
-            api_key=key,
-            base_url=base_url,
+        seconds = self._settings.timeout_s
+        timeout = httpx2.Timeout(seconds, connect=min(_CONNECT_TIMEOUT_S, seconds))
+        return openai.AsyncOpenAI(
+            api_key=self._key,
+            base_url=self._url,
             max_retries=0,
             timeout=timeout,
-            http_client=openai.DefaultAsyncHttpxClient(limits=limits, timeout=timeout),
+            http_client=openai.DefaultAsyncHttpxClient(limits=limits, timeout=timeout, verify=tls),
         )
 
     @property
@@ -105,7 +125,8 @@ class OpenAIChatModel:
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self._client.close()
+        for client in self._clients:
+            await client.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -152,20 +173,20 @@ class OpenAIChatModel:
 
     async def _send(self, messages: list[dict[str, str]], sampling: Sampling) -> str:
         body: Any = {"model": self._settings.model, "messages": messages, **self._parameters(sampling)}
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._slots)
+        client = await self._places.get()
+        try:
             if self._rate is not None:
-                await stack.enter_async_context(self._rate)
-            try:
-                # The SDK's time-out starts anew with every byte that arrives; this one holds for the whole answer.
-                async with asyncio.timeout(self._settings.timeout_s):
-                    response = await self._client.chat.completions.with_raw_response.create(**body)
-            except TimeoutError as error:
-                raise openai.APITimeoutError(
-                    request=httpx2.Request("POST", f"{self._client.base_url}chat/completions")
-                ) from error
-            text: str = response.text
-            return text
+                await self._rate.acquire()
+            # The SDK's time-out starts anew with every byte that arrives; this one holds for the whole answer.
+            async with asyncio.timeout(self._settings.timeout_s):
+                response = await client.chat.completions.with_raw_response.create(**body)
+        except TimeoutError as error:
+            request = httpx2.Request("POST", f"{client.base_url}chat/completions")
+            raise openai.APITimeoutError(request=request) from error
+        finally:
+            self._places.put_nowait(client)
+        text: str = response.text
+        return text
 
     def _parameters(self, sampling: Sampling) -> dict[str, object]:
         """The sampling parameters of a request, without those left to the endpoint."""
@@ -253,6 +274,14 @@ class OpenAIChatModel:
         if status >= 500:
             return "run the same command again later, or raise max_attempts"
         return "the endpoint refuses this request; check the model's settings"
+
+
+def _log_retry(details: RetryDetails) -> None:
+    _log.info("attempt %d failed, again in %.1f s: %s", details.retry_num, details.wait_for, details.caused_by)
+
+
+# In place of stamina's own hook, which warns on standard error without saying what failed.
+set_on_retry_hooks([_log_retry])
 
 
 def _retry_delay(error: Exception) -> bool | float:

@@ -29,6 +29,8 @@ from webdancer.serve.wire import ChatRequest
 _log = logging.getLogger(__name__)
 _PIECE = re.compile(r"\s*\w{1,12}|\s*[^\w\s]|\s+")
 """What counts as a token where the model does not count, and what one streamed chunk holds."""
+_KEEPALIVE_S = 75
+"""Idle connections stay open for longer than clients keep them, so that none meets one that is closing."""
 _GRACE_S = 2
 """How long requests under way may go on when the server is stopped."""
 
@@ -96,7 +98,13 @@ async def serve(
         raise ConfigError(f"cannot serve on {host}, port {port}: {error.strerror or error}; try another port") from None
     bound = int(listener.getsockname()[1])
     config = uvicorn.Config(
-        app, log_config=None, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=_GRACE_S
+        app,
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        timeout_keep_alive=_KEEPALIVE_S,
+        timeout_graceful_shutdown=_GRACE_S,
     )
     server = _Server(config, on_started=lambda: on_ready(bound))
     running = asyncio.create_task(server.serve(sockets=[listener]))
