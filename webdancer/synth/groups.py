@@ -16,7 +16,7 @@ comes from a menu or a box beside it), and list items. The paper says only that 
 import random
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Protocol
@@ -69,6 +69,16 @@ class LinkGraph:
     num_listed: dict[str, int] = field(default_factory=dict)
     """Page → how many pages its lists hold."""
     hubs: list[str] = field(default_factory=list)
+
+    def leads(self, url: str) -> list[str]:
+        """Pages that lead to a page and make a question about it need both.
+
+        The best tell of it in their text, not in a list, and are not led back to: what they say of it is then not told
+        by its own page as well. Failing those, pages that tell of it in their text, then all that lead to it.
+        """
+        listed, forward = set(self.listed_by[url]), set(self.forward[url])
+        told = [source for source in self.backward[url] if source not in listed]
+        return [source for source in told if source not in forward] or told or self.backward[url]
 
 
 def build_graph(snapshot: PageSource) -> LinkGraph:
@@ -213,23 +223,23 @@ def _grow(graph: LinkGraph, kind: QAKind, origin: Sequence[str], size: int, rng:
         case QAKind.EASY_TO_HARD:
             return tuple(origin)
         case QAKind.MULTI_HOP:
-            return _chain(graph.forward, origin[0], size, rng)
+            return _chain(graph.forward.__getitem__, origin[0], size, rng)
         case QAKind.COUNT:
-            return _chain(graph.backward, origin[0], size, rng)[::-1]
+            return _chain(graph.leads, origin[0], size, rng)[::-1]
         case QAKind.INTERSECTION:
             middle, first, second = origin
             group = [first, second, middle]
-            leads = [url for side in (first, second) for url in graph.backward[side] if url not in group]
+            leads = [url for side in (first, second) for url in graph.leads(side) if url not in group]
             if size > len(group) and leads:
                 group.insert(0, rng.choice(leads))
             return tuple(group)
 
 
-def _chain(links: dict[str, list[str]], start: str, size: int, rng: random.Random) -> tuple[str, ...]:
+def _chain(links: Callable[[str], list[str]], start: str, size: int, rng: random.Random) -> tuple[str, ...]:
     """Up to `size` pages, each linked with the one before, none twice."""
     chain = [start]
     while len(chain) < size:
-        onward = [url for url in links[chain[-1]] if url not in chain]
+        onward = [url for url in links(chain[-1]) if url not in chain]
         if not onward:
             break
         chain.append(rng.choice(onward))
