@@ -35,15 +35,17 @@ class Knowledge:
 
     Args:
         use_lists_backwards: whether "Films directed: The Fox" on the page of X also tells who directed The Fox.
+        use_any_list: whether a list of any kind on the page of X hints that X is what its members lead to.
     """
 
-    def __init__(self, *, use_lists_backwards: bool = False) -> None:
+    def __init__(self, *, use_lists_backwards: bool = False, use_any_list: bool = False) -> None:
         self._facts: dict[tuple[str, str], list[tuple[Fact, str]]] = defaultdict(list)
         self._lists: dict[tuple[str, str], list[tuple[Listing, str]]] = defaultdict(list)
         self._holders: dict[tuple[str, str], list[tuple[Listing, str]]] = defaultdict(list)
         self._aliases: dict[str, Name] = {}
         self._titles: dict[str, list[Name]] = defaultdict(list)
-        self._backwards = use_lists_backwards
+        self._listed: dict[str, list[Sourced]] = defaultdict(list)
+        self._backwards, self._any_list = use_lists_backwards, use_any_list
 
     def add(self, reading: Reading, url: str) -> None:
         """Take up what a page says."""
@@ -52,6 +54,8 @@ class Knowledge:
             self._titles[title.text].append(title)
         for alias in reading.aliases:
             self._aliases.setdefault(alias, title)
+        for text in reading.listed if self._any_list else ():
+            self._listed[text].append(Sourced(title, url))
         for fact in reading.facts:
             self._facts[fact.relation, fact.subject.text].append((fact, url))
         for listing in reading.lists:
@@ -80,6 +84,9 @@ class Knowledge:
             for kind in INVERSE_LISTS[relation]:
                 for listing, url in self._holders.get((kind, of.text), ()):
                     found[listing.holder.text].append(Sourced(listing.holder, url))
+        if RELATIONS[relation].is_entity:
+            for holder in self._listed.get(of.text, ()):
+                found[holder.value.text].append(holder)
         ranked = sorted(found, key=lambda text: len(found[text]), reverse=True)
         if RELATIONS[relation].volatile:
             ranked.sort(key=lambda text: newest.get(text, 0), reverse=True)
@@ -187,14 +194,19 @@ def shared_members(left: Listing, right: Listing) -> list[Name]:
     return list(dict.fromkeys(member.name for member in left.members if member.name in others))
 
 
-def knowledge_of(pages: Iterable[tuple[str, Reading]], *, use_lists_backwards: bool = False) -> Knowledge:
+def knowledge_of(pages: Iterable[tuple[str, Reading]]) -> Knowledge:
     """Knowledge of (url, reading) pairs."""
-    knowledge = Knowledge(use_lists_backwards=use_lists_backwards)
+    knowledge = Knowledge()
     for url, reading in pages:
         knowledge.add(reading, url)
     return knowledge
 
 
 def told_by_one_page(form: LogicalForm, pages: Iterable[tuple[str, Reading]]) -> bool:
-    """Whether a single page answers the form alone, lists read in both directions."""
-    return any(knowledge_of([page], use_lists_backwards=True).work_off(form).value is not None for page in pages)
+    """Whether a single page may answer the form alone: every list, whatever its heading, is read in both directions."""
+    for url, reading in pages:
+        knowledge = Knowledge(use_lists_backwards=True, use_any_list=True)
+        knowledge.add(reading, url)
+        if knowledge.work_off(form).value is not None:
+            return True
+    return False

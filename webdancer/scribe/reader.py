@@ -63,6 +63,8 @@ class Reading(NamedTuple):
     """Other names of the thing, each with the line that states it."""
     namesakes: tuple[Name, ...] = ()
     """On a page that only parts people of one name: who they are."""
+    listed: frozenset[str] = frozenset()
+    """What stands in any list of the page, also in lists of an unknown kind."""
 
     @property
     def aliases(self) -> tuple[str, ...]:
@@ -107,8 +109,13 @@ def read_page(title: str, text: str) -> Reading:
     facts = tuple(fact for item in raw for fact in _settle(item, about, kinds))
     lists = tuple(_read_list(kind, about, section) for kind, section in tables)
     lists = tuple(item for item in lists if kinds is None or LISTS[item.kind].holder == kinds)
+    known = [section for _, section in tables]
     namesakes = () if facts or lists else tuple(_read_namesakes(sections, about))
-    return Reading(about, kinds, facts, lists, tuple(dict.fromkeys(aliases)), namesakes)
+    entries = (
+        read_entry(row) for section in sections for row in section.rows if row.startswith("- ") or section in known
+    )
+    listed = frozenset(entry.name.text for entry in entries if entry is not None)
+    return Reading(about, kinds, facts, lists, tuple(dict.fromkeys(aliases)), namesakes, listed)
 
 
 class _Section(NamedTuple):
@@ -183,7 +190,7 @@ def _infer_type(raw: list[_Raw], tables: list[tuple[str, _Section]], about: Name
     most = max(votes.values())
     best = sorted(kind for kind, num in votes.items() if num == most)
     if len(best) > 1:
-        best = [kind for kind in best if re.search(rf"\b{kind}\b", text, re.IGNORECASE)] or best
+        best = [kind for kind in best if re.search(KIND_WORDS.get(kind, rf"\b{kind}\b"), text, re.IGNORECASE)] or best
     return best[0] if len(best) == 1 else None
 
 
@@ -216,6 +223,8 @@ def _read_list(kind: str, about: Name, section: _Section) -> Listing:
     )
 
 
+KIND_WORDS = {"museum": r"\b(?:museum|gallery)\b", "bridge": r"\b(?:bridge|viaduct|footbridge)\b"}
+"""What a text calls a kind of thing, where it has more words than one."""
 _HEADER_CELLS = word_set("year film novel work album title name musician laureate company actor package bridge city")
 
 

@@ -66,12 +66,14 @@ def write_questions(kind: str, pages: list[tuple[str, str, str]], num: int, rng:
             return []
     questions: list[Question] = []
     asked: set[object] = set()
+    answers: set[str] = set()
     for form in forms:
         if len(questions) == num:
             break
         question = group.ask(form, single=kind == "simple", rng=rng)
-        if question and _gist(form) not in asked:
+        if question and _gist(form) not in asked and question.answer not in answers:
             asked.add(_gist(form))
+            answers.add(question.answer)
             questions.append(question)
     return questions
 
@@ -79,7 +81,7 @@ def write_questions(kind: str, pages: list[tuple[str, str, str]], num: int, rng:
 def _gist(form: LogicalForm) -> object:
     """What makes two questions of one group too much alike."""
     if isinstance(form, Count):
-        return form.items.kind, form.items.of
+        return form.items.kind, form.items.of, form.first, form.last
     if isinstance(form, Intersect):
         return form.left.kind, form.right.kind
     return form.relation, depth(form), next(names_in(form))
