@@ -343,6 +343,23 @@ async def test_other_settings_need_another_folder(site: LocalSite, tmp_path: Pat
         await crawl(settings(site, max_depth=3), tmp_path)
 
 
+async def test_two_crawls_cannot_share_a_folder(site: LocalSite, tmp_path: Path) -> None:
+    started, go_on = asyncio.Event(), asyncio.Event()
+
+    async def wait(request: web.BaseRequest) -> web.Response:
+        started.set()
+        await go_on.wait()
+        return web.Response(body=html(), headers={"Content-Type": HTML})
+
+    site.pages["/"] = wait
+    first = asyncio.create_task(crawl(settings(site), tmp_path))
+    await started.wait()
+    with pytest.raises(SnapshotError, match="locked"):
+        await crawl(settings(site), tmp_path)
+    go_on.set()
+    assert (await first).num_pages == 1
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
