@@ -39,14 +39,16 @@ _OBSERVATION = re.compile(r"<tool_response>\n(.*)\n</tool_response>", re.DOTALL)
 _MODEL_NAME = "webdancer-release"
 
 
-class _ReleasedMessage(BaseModel):
+class ReleasedMessage(BaseModel):
+    """One chat message of a released line."""
+
     model_config = ConfigDict(extra="forbid")
     role: str
     content: str
 
 
 class _ReleasedLine(BaseModel):
-    messages: list[_ReleasedMessage]
+    messages: list[ReleasedMessage]
 
 
 class ImportCounts(Record):
@@ -84,7 +86,7 @@ def import_webdancer(file: Path, out_dir: Path) -> ImportCounts:
     )
 
 
-def _read_messages(file: Path) -> Iterator[tuple[int, list[_ReleasedMessage]]]:
+def _read_messages(file: Path) -> Iterator[tuple[int, list[ReleasedMessage]]]:
     """The messages of each line, with the number of the line counted from 1; blank lines are passed over."""
     try:
         lines = file.read_text(encoding="utf-8").split("\n")
@@ -107,7 +109,7 @@ def _read_messages(file: Path) -> Iterator[tuple[int, list[_ReleasedMessage]]]:
         yield number, messages
 
 
-def to_trajectory(messages: list[_ReleasedMessage], *, trajectory_id: str) -> Trajectory:
+def to_trajectory(messages: list[ReleasedMessage], *, trajectory_id: str) -> Trajectory:
     """One released conversation as a trajectory. Trajectories that share a question share its `qa_id`."""
     question = messages[1].content.rpartition(_QUESTION_MARK)[2]
     turns = [message.content for message in messages[2::2]]
