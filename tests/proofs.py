@@ -135,6 +135,8 @@ class Facts:
         key, statement = member
         if statement.year is not None:
             return statement.year
+        if kind == "natives":
+            return int(self.of_subject["birth_date", key][0].value[-4:])
         for relation in ("film_year", "novel_year", "album_year", "museum_opened", "bridge_opened", "submitted"):
             for s in self.of_subject.get((relation, key), ()):
                 return int(s.value[-4:])

@@ -152,12 +152,12 @@ novels_published: How many novels did {} publish{f}? / How many novels were publ
 albums_released: How many albums did {} release{f}? / How many albums were released by {}{f}?
 companies_acquired: How many companies did {} acquire{f}? / How many companies were acquired by {}{f}?
 cast: How many people appear in the cast of {}? / How many cast members does {} have?
-references: How many papers does {} cite? / How many papers are in the reference list of {}?
+references: How many papers does {} cite? / How many papers cited by {} were submitted{f}?
 dependencies: On how many repositories does {} depend? / How many dependencies does {} have?
 bridges: How many bridges cross {}? / How many bridges over {} were opened{f}?
 cities_on_river: How many cities lie on {}? / How many cities stand on {}?
 alumni: How many people studied at {}? / How many alumni does {} have?
-natives: How many people were born in {}? / How many natives does {} have?
+natives: How many people were born in {}{f}? / How many natives does {} have?
 """
 
 # "Which M … and …?" by list: as a clause of the member, and as a participle behind it.

@@ -229,7 +229,7 @@ def _filters(items: ListOf, listing: Listing, rng: Random) -> list[Count]:
 
 FILTERED = word_set(
     "films_directed novels_written film_appearances works_designed albums_produced papers_written albums laureates "
-    "novels_published albums_released companies_acquired bridges"
+    "novels_published albums_released companies_acquired bridges natives references"
 )
 """Lists whose members can be asked for by year."""
 
