@@ -22,7 +22,7 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from webdancer.config import FunnelSettings, load_config
+from webdancer.config import FunnelSettings
 from webdancer.records import QA, QAKind, Trajectory, Verdict, VerdictReason
 from webdancer.scribe.model import Scribe
 from webdancer.store import read_records, write_json
@@ -143,7 +143,8 @@ def released_table(file: Path, num_seeds: int) -> dict[str, object]:
 
 def run_tables(run: Path, num_seeds: int) -> dict[str, object]:
     """Tables 2 and 3."""
-    config = load_config(run / "config.toml")
+    manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+    settings = FunnelSettings.model_validate(manifest["config"]["funnel"])
     trajectories = {t.id: t for t in read_records(run / "trajectories.jsonl", Trajectory)}
     last = {verdict.trajectory_id: verdict for verdict in read_records(run / "verdicts.jsonl", Verdict)}
     qas = {qa.id: qa for qa in read_records(run / "qa.jsonl", QA)}
@@ -162,7 +163,7 @@ def run_tables(run: Path, num_seeds: int) -> dict[str, object]:
     print(f"without a planted fault, but answered wrongly: {len(clean) - len(right)}")
     kept = [trajectories[id_] for id_, verdict in sorted(last.items()) if verdict.keep][:100]
     planted = asyncio.run(
-        plant_all(f"Planted into {len(kept)} kept trajectories of {run}", kept, qas, config.funnel, num_seeds)
+        plant_all(f"Planted into {len(kept)} kept trajectories of {run}", kept, qas, settings, num_seeds)
     )
     return {"own_faults": own, "planted": planted}
 
