@@ -6,15 +6,18 @@ from webdancer.world.build import NOW, Builder, active, last_active
 from webdancer.world.facts_people import SCIENTISTS, company_role
 from webdancer.world.graph import Entity
 
+_PERFORMERS = frozenset({"actor", "film director", "musician", "producer"})
+_MAKERS = frozenset({"novelist", "architect", "painter", "engineer"})
 _PRIZE_GROUPS: tuple[frozenset[str], ...] = (
     frozenset({"novelist"}),
-    frozenset({"actor", "film director"}),
+    _PERFORMERS | _MAKERS,
     SCIENTISTS,
+    _PERFORMERS,
+    SCIENTISTS | _MAKERS,
+    frozenset({"actor", "film director"}),
+    _PERFORMERS | SCIENTISTS,
     frozenset({"musician", "producer"}),
-    SCIENTISTS | {"engineer"},
-    frozenset({"architect", "engineer", "painter"}),
-    frozenset({"actor"}),
-    frozenset({"novelist", "musician", "actor", "film director", "architect", "painter", "producer"}),
+    _PERFORMERS | _MAKERS | SCIENTISTS,
 )
 """The occupations that a prize goes to, in turn."""
 

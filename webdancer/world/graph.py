@@ -15,7 +15,7 @@ def date_text(day: date) -> str:
     return f"{day.day} {MONTHS[day.month - 1]} {day.year}"
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Entity:
     """One thing that has a page. Compared by identity."""
 
@@ -41,6 +41,9 @@ class Entity:
     def key(self) -> str:
         return f"{self.type}:{self.number}"
 
+    def __repr__(self) -> str:
+        return f"<{self.key} {self.title}>"
+
     def one(self, relation: str) -> "Fact | None":
         """The current fact of the relation, if there is one."""
         return next((fact for fact in self.facts.get(relation, ()) if fact.current), None)
@@ -55,7 +58,7 @@ class Entity:
         return self.since.year < year < self.until.year
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Fact:
     """`relation(subject, object)`: one statement, by identity."""
 
@@ -66,6 +69,9 @@ class Fact:
     """The canonical answer: a name without disambiguation, digits, `3 March 1954`, or a word."""
     year: int | None = None
     current: bool = True
+
+    def __repr__(self) -> str:
+        return f"<{self.relation} {self.subject.title!r} {self.value!r}>"
 
 
 @dataclass(slots=True, eq=False)

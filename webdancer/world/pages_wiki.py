@@ -231,11 +231,12 @@ class Wiki:
         items = []
         for place, name, _ in self._indexes(region):
             part = place.path.rpartition("/")[2]
-            path = place.path
-            if stable("session", path) % 4 == 0:
-                path = f"{path}?sid={stable(self.site.seed, path):08x}"
-                doc.duplicates.append(Place("wiki", path))
-            items.append(f'<li><a href="{path}">Index of {name} ({part})</a></li>\n')
+            note = ""
+            if stable("session", place.path) % 4 == 0:
+                tracked = f"{place.path}?sid={stable(self.site.seed, place.path):08x}"
+                doc.duplicates.append(Place("wiki", tracked))
+                note = f' <a href="{tracked}">(your last visit)</a>'
+            items.append(f'<li><a href="{place.path}">Index of {name} ({part})</a>{note}</li>\n')
         return f"<ul>\n{''.join(items)}</ul>"
 
     def _named_page(self, place: Place, title: str) -> Doc | None:
