@@ -100,7 +100,7 @@ class _Seeker:
         step = self._step(missing)
         seen = self._visited_for(step)
         own = [hit for hit in self._hits if is_page_of(hit, name) and hit.url not in seen]
-        own.sort(key=lambda hit: base_name(hit.title).hint != name.hint)
+        own.sort(key=lambda hit: (base_name(hit.title).hint != name.hint, not _is_likely(hit, step)))
         if own and not self._is_failed(own[0].url):
             return self._visit(step, own[0], is_retry=bool(seen))
         for number, query in enumerate(self._queries(missing, name)):
@@ -182,6 +182,15 @@ def is_page_of(hit: Hit, name: Name) -> bool:
     if title.text.casefold() != name.text.casefold():
         return False
     return may_be_same(name, Name(name.text, title.hint))
+
+
+def _is_likely(hit: Hit, step: Step) -> bool:
+    """Whether one of several pages of a title is the one that tells the step, as far as its address and snippet show."""
+    if isinstance(step, Count):
+        return ("Author page of" in hit.snippet) == (step.items.kind == "papers_written")
+    if step.relation in ("funded_by", "num_samples"):
+        return "/pdf/" in hit.url
+    return not any(words in hit.snippet for words in ("Author page of", "Account of")) and "/pdf/" not in hit.url
 
 
 def same_step(goal: str, step: Step) -> bool:

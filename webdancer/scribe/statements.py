@@ -8,6 +8,8 @@ from webdancer.scribe.reader_sentences import SENTENCES
 from webdancer.scribe.relations import RELATIONS
 
 _BY_HAND = {
+    "country": "S lies in [country].",
+    "located_in": "S is located in [located_in].",
     "spouse": "S is married to [spouse].",
     "studied_at": "S studied at [studied_at].",
     "occupation": "The occupation of S is [occupation].",
@@ -46,4 +48,5 @@ def state(relation: str, subject: Name, value: Name, year: int | None = None) ->
         sentence = re.sub(r" (?:in|since) \{year\}", "", sentence)
     parts = {"S": write_name(subject), f"[{relation}]": shown, "{year}": str(year)}
     sentence = re.sub(r"\bS\b|\[\w+\]|\{year\}", lambda match: parts[match[0]], sentence)
-    return sentence[0].upper() + sentence[1:]
+    # Names stay as they are: those of repositories open with a small letter.
+    return "T" + sentence[1:] if sentence.startswith("the ") else sentence
