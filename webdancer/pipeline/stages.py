@@ -120,7 +120,7 @@ async def crawl_stage(run: RunFolder) -> None:
         counts_file = run.path / "crawl" / f"{site.name}.json"
         if settings.urls:
             counts = await crawl_to_snapshot(settings, site.snapshot, title=f"pages of {site.name}")
-            write_json(counts_file, counts.as_dict())
+            write_json(counts_file, counts.model_dump(mode="json"))
             continue
         world = World(site.world_seed, site.world_pages)
         log_file = run.path / "crawl" / f"{site.name}_access.jsonl"
@@ -128,7 +128,7 @@ async def crawl_stage(run: RunFolder) -> None:
             here = settings.model_copy(update={"urls": world.roots(), "resolve": resolve})
             counts = await crawl_to_snapshot(here, site.snapshot, title=f"pages of {site.name}")
         violations = count_robots_violations(world, log_file)
-        write_json(counts_file, {**counts.as_dict(), "num_robots_violations": violations})
+        write_json(counts_file, {**counts.model_dump(mode="json"), "num_robots_violations": violations})
 
 
 async def crawl_to_snapshot(settings: CrawlSettings, out: Path, *, title: str = "pages") -> CrawlCounts:
