@@ -23,7 +23,7 @@ _MAIN_CANDIDATES = (
     "article",
     "#mw-content-text,#main-content,#content,#main,#bodyContent,.markdown-body,.entry-content,.post-content,.article-body",
 )
-_BLOCK_START = re.compile(r"<(?:div|section|ul|ol|table|form|p|span|dl|header)\s([^>]*)>")
+_BLOCK_START = re.compile(r"<(?:div|section|ul|ol|table|form|p|span|dl|header)\s([^<>]{0,1000})>")
 _NAME_ATTRIBUTE = re.compile(r"\b(?:class|id)\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'>]+))", re.IGNORECASE)
 _JUNK_NAME = re.compile(
     r"(?:^|[-_])(?:cookies?|consent|gdpr|nav|navbar|navbox|navigation|subnav|topnav|sidenav|breadcrumbs?|sidebar|"
@@ -37,6 +37,7 @@ _PLAIN_NAME = re.compile(r"[\w:.-]+", re.ASCII)
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _MAX_CUT_SHARE = 0.5
 """An element with more of the page's text than this is content, whatever its name says."""
+_MAX_NAMES = 200
 _MIN_MAIN_CHARS = 100
 _MIN_MAIN_SHARE = 0.25
 
@@ -97,7 +98,7 @@ def _keeps(node: LexborNode) -> bool:
 def _junk_selector(html: str) -> str:
     """A selector of the names on this page that sound like boilerplate."""
     names = {name for attributes in set(_BLOCK_START.findall(html)) for name in _junk_names(attributes)}
-    return ",".join(f'[class~="{name}"],[id="{name}"]' for name in sorted(names))
+    return ",".join(f'[class~="{name}"],[id="{name}"]' for name in sorted(names)[:_MAX_NAMES])
 
 
 @lru_cache(maxsize=65536)

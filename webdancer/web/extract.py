@@ -17,7 +17,7 @@ from selectolax.lexbor import LexborHTMLParser
 from webdancer.web.boilerplate import cut_boilerplate, main_element
 from webdancer.web.charset import decode
 from webdancer.web.layout import clean, html_to_text
-from webdancer.web.metadata import page_title, published_date
+from webdancer.web.metadata import declared_date, page_title, shown_date
 from webdancer.web.pdf import extract_pdf
 from webdancer.web.urls import canonical_url
 
@@ -32,6 +32,17 @@ _MAX_TRAFILATURA_CHARS = 60_000
 """trafilatura needs up to 20 s for a large page, and cannot be interrupted."""
 _MAX_TRAFILATURA_TAGS = 1500
 _NO_TEXT_CHARS = 40
+_MAX_DEPTH = 2000
+"""Elements within elements; parsing takes time with the square of it. What stands deeper is cut off."""
+_MAX_UNCHECKED_TAGS = 8000
+_MAX_RESILIPARSE_TAGS = 3000
+_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
+_VOID = frozenset(
+    ("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr")
+)
+_CLOSED_BY_NEXT = frozenset(("dd", "dt", "li", "option", "p", "tbody", "td", "tfoot", "th", "thead", "tr"))
+_NOT_NESTING = _VOID | _CLOSED_BY_NEXT
+"""Elements without content, and those whose closing tag may be left out."""
 _HTML_START = re.compile(
     rb"\s*(?:\xef\xbb\xbf)?\s*<(?:!doctype|html|head|body|title|meta|div|p|h1|table|!--|\?xml)", re.I
 )
@@ -66,7 +77,7 @@ def extract(body: bytes, *, url: str, content_type: str | None) -> Extracted:
     """
     kind = _kind(body, content_type)
     if kind == "html":
-        return _from_html(decode(body, content_type)[:_MAX_HTML_CHARS], url)
+        return _from_html(_cut_deep(decode(body, content_type)[:_MAX_HTML_CHARS]), url)
     if kind == "pdf":
         pdf = extract_pdf(body)
         links = dict.fromkeys(link for uri in pdf.uris if (link := canonical_url(uri, url)))
@@ -96,21 +107,38 @@ def _kind(body: bytes, content_type: str | None) -> str | None:
     return "text" if start and not declared and b"\0" not in start else None
 
 
+def _cut_deep(html: str) -> str:
+    """HTML up to where its elements nest absurdly deep."""
+    if html.count("<") <= _MAX_UNCHECKED_TAGS:
+        return html
+    depth = 0
+    for tag in _TAG.finditer(html):
+        closing, name = tag.groups()
+        if name.lower() not in _NOT_NESTING:
+            depth = max(0, depth - 1) if closing else depth + 1
+            if depth > _MAX_DEPTH:
+                return html[: tag.start()]
+    return html
+
+
 def _from_html(html: str, url: str) -> Extracted:
     parser = LexborHTMLParser(html)
     links = _links(parser, url)
-    num_scripts = len(parser.css("script"))
-    head = published_date(parser, html)
+    has_scripts = parser.css_first("script:not([type*=json])") is not None
+    published = declared_date(parser, html)
     title = page_title(parser)
     cut_boilerplate(parser, html)
+    text = ""
     main = main_element(parser)
-    text = html_to_text(main.html or "") if main is not None else ""
-    published = head
+    if main is not None:
+        text = html_to_text(main.html or "")
+        if published is None and ("<time" in html or "datePublished" in html):
+            published = shown_date(main)
     if len(text) < _SHORT_CHARS:
         text = _second_opinion(html, text)
+    needs_javascript = has_scripts and len(text) < _NO_TEXT_CHARS
     if title and text and not any(line.startswith("# ") for line in text.split("\n", 3)[:3]):
         text = f"# {title}\n{text}"
-    needs_javascript = num_scripts > 0 and len(text) < _NO_TEXT_CHARS
     return Extracted(title, text, links, published, needs_javascript)
 
 
@@ -135,6 +163,8 @@ def _links(parser: LexborHTMLParser, url: str) -> tuple[str, ...]:
 
 def _second_opinion(html: str, text: str) -> str:
     """Other extractors' reading of a page of which ours found little, where theirs is much longer."""
+    if html.count("<") > _MAX_RESILIPARSE_TAGS:
+        return text
     whole = extract_plain_text(html, main_content=True)
     if len(whole) < _SUSPICIOUS_RATIO * max(len(text), 20):
         return text

@@ -29,7 +29,7 @@ _MAX_LABEL_CHARS = 60
 
 def html_to_text(html: str) -> str:
     """Lay out serialised HTML (as `LexborNode.html` gives it) as lines of text, without empty lines."""
-    parts = _BLOCK_TAG.split(_INLINE_TAG.sub("", html.replace("&nbsp;", " ")))
+    parts = _BLOCK_TAG.split(_INLINE_TAG.sub("", clean(html).replace("&nbsp;", " ")))
     writer = _LineWriter()
     writer.buffer.append(parts[0])
     for index in range(1, len(parts), 3):
@@ -41,8 +41,7 @@ def html_to_text(html: str) -> str:
         if text:
             writer.buffer.append(text)
     writer.flush()
-    text = "\n".join(writer.lines).replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
-    return clean(text)
+    return "\n".join(writer.lines).replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 
 
 def clean(text: str) -> str:
@@ -128,9 +127,7 @@ class _LineWriter:
             else:
                 self.flush()
         elif tag == "tr":
-            if self.row is not None and any(self.row):
-                self.lines.append(" | ".join(self.row))
-            self.row = None
+            self._end_row()
         elif self.in_cell:
             self.buffer.append(" ")
         elif tag == "dt":
@@ -147,10 +144,16 @@ class _LineWriter:
         self.buffer.clear()
 
     def _leave_row(self) -> None:
-        if self.row and any(self.row):
-            self.lines.append(" | ".join(self.row))
-        self.row, self.in_cell = None, False
+        self._end_row()
+        self.in_cell = False
         self.flush()
+
+    def _end_row(self) -> None:
+        if self.row is not None:
+            line = " | ".join(self.row).rstrip(" |")
+            if line:
+                self.lines.append(line)
+        self.row = None
 
     def _label_is_short(self) -> bool:
         return 0 < len("".join(self.buffer).strip()) <= _MAX_LABEL_CHARS

@@ -4,7 +4,7 @@ import calendar
 import re
 from datetime import date
 
-from selectolax.lexbor import LexborHTMLParser
+from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 _MAX_TITLE_CHARS = 300
 _SEPARATOR = re.compile(r"\s+(?:[|–—·»:]|::|-)\s+")
@@ -16,7 +16,7 @@ _DATE_METAS = (
 )
 """Names of meta elements that give the date, best first."""
 _DATE_RANK = {name: rank for rank, name in enumerate(_DATE_METAS)}
-_TIME_SELECTORS = ("[itemprop=datePublished]", "time[pubdate]", "article time,main time", "time[datetime]")
+_TIME_SELECTORS = ("[itemprop=datePublished]", "time[pubdate]", "time[datetime]")
 _JSON_LD_DATE = re.compile(r'"datePublished"\s*:\s*"([^"]{8,40})"')
 _ISO = re.compile(r"\s*(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})(?!\d)")
 _COMPACT = re.compile(r"\s*(\d{4})(\d{2})(\d{2})(?!\d)")
@@ -57,8 +57,8 @@ def _meta(parser: LexborHTMLParser, name: str) -> str:
     return " ".join((content or "").split())[:_MAX_TITLE_CHARS]
 
 
-def published_date(parser: LexborHTMLParser, html: str) -> date | None:
-    """The date that the page's metadata gives, else that of its first `<time>`; None where there is neither."""
+def declared_date(parser: LexborHTMLParser, html: str) -> date | None:
+    """The date of publication that the page's metadata gives."""
     found: list[tuple[int, date]] = []
     for node in (parser.head or parser).css("meta[content]"):
         attributes = node.attributes
@@ -67,10 +67,15 @@ def published_date(parser: LexborHTMLParser, html: str) -> date | None:
             found.append((_DATE_RANK[name], day))
     if found:
         return min(found)[1]
-    if "datePublished" in html and (match := _JSON_LD_DATE.search(html)) and (day := parse_date(match[1])):
-        return day
-    for selector in _TIME_SELECTORS if "<time" in html or "datePublished" in html else ():
-        for node in parser.css(selector)[:3]:
+    if "datePublished" in html and (match := _JSON_LD_DATE.search(html)):
+        return parse_date(match[1])
+    return None
+
+
+def shown_date(main: LexborNode) -> date | None:
+    """The date of publication that the main element shows: one that is marked as such, else its first `<time>`."""
+    for selector in _TIME_SELECTORS:
+        for node in main.css(selector)[:3]:
             attributes = node.attributes
             if day := parse_date(attributes.get("datetime") or attributes.get("content") or node.text()):
                 return day

@@ -13,6 +13,7 @@ from webdancer.web.layout import clean
 from webdancer.web.metadata import parse_date
 
 log = logging.getLogger(__name__)
+logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # it reports every flaw of a damaged file
 
 _MAX_BYTES = 20_000_000
 _MAX_PAGES = 60
