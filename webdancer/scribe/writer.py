@@ -29,6 +29,8 @@ from webdancer.scribe.relations import ENTITY_TYPES, LISTS, RELATIONS, word_set
 MAX_HOPS = 4
 MIN_LIST = 3
 NAMED_WITH_KIND = word_set("film novel album band paper repository")
+UNDESCRIBED = word_set("film album museum bridge prize band river paper")
+"""Kinds of things that hardly any other page describes uniquely: a simple question about one could not be made harder."""
 UNASKED = frozenset({"occupation"})
 """Relations that are too often given away by the describing word before a name."""
 
@@ -92,6 +94,7 @@ class Group:
 
     def __init__(self, pages: list[tuple[str, str, str]]) -> None:
         self.readings: list[tuple[str, Reading]] = [(url, read_page(title, text)) for url, title, text in pages]
+        self.types = {url: reading.type for url, reading in self.readings}
         self.knowledge: Knowledge = knowledge_of(self.readings)
         self.about: dict[Name, str] = {
             reading.title: url for url, reading in self.readings if reading.facts or reading.lists
@@ -188,7 +191,8 @@ def _rarity(relation: str) -> float:
 def _simple(group: Group, rng: Random) -> Iterator[LogicalForm]:
     items: list[tuple[float, LogicalForm]] = [
         (_rarity(relation), Lookup(relation, thing))
-        for thing in group.about
+        for thing, url in group.about.items()
+        if group.types[url] not in UNDESCRIBED
         for relation, value in group.steps_from(thing)
         if _is_good_value(relation, value, group)
     ]
