@@ -372,8 +372,10 @@ async def test_no_more_than_max_concurrent_requests_at_once(max_concurrent: int)
 
 async def test_requests_per_minute_spaces_them_evenly() -> None:
     async with endpoint([OK]) as server, opened(server, requests_per_minute=600) as model:
+        started = time.monotonic()
         await asyncio.gather(*(model.chat(ASK, Sampling()) for _ in range(6)))
-    assert 0.45 <= max(server.times) - min(server.times) < 1.5  # five gaps of 0.1 s
+        seconds = time.monotonic() - started
+    assert 0.5 <= seconds < 3  # five gaps of 0.1 s, and what a busy machine adds
 
 
 async def test_cancelled_call_frees_its_place() -> None:
