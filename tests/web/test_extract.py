@@ -43,6 +43,27 @@ WIKI = """<!DOCTYPE html><html><head><title>Ana Velk (architect) - Wiki</title><
 <aside>Ad</aside><footer>Footer <time datetime="2020-02-02">2 Feb</time> <a href="Architect">again</a></footer></body></html>"""
 
 
+PIECES = (
+    *(
+        "<p>",
+        "<table>",
+        "<tr>",
+        "<td>",
+        "</table>",
+        "<li>",
+        "<h1>",
+        "</h1>",
+        "<br>",
+        "<pre>",
+        "<!--",
+        "-->",
+        "<a href=",
+    ),
+    *("x", " ", "é", "&lt;", "<script>", "</script>", "<title>", "<main>", "<svg>", "<template>", "<select>", "\0"),
+    *("<body>", "<html>", "<frameset>", "<nav>", "</nav>", "<dt>", "<dd>", "<base href=//[>", "<time datetime=1>"),
+)
+
+
 def html(source: str | bytes, content_type: str | None = "text/html; charset=utf-8", url: str = URL) -> Extracted:
     return extract(source.encode() if isinstance(source, str) else source, url=url, content_type=content_type)
 
@@ -283,48 +304,7 @@ def test_reflow() -> None:
     st.one_of(
         st.binary(max_size=300),
         st.lists(
-            st.sampled_from(
-                [
-                    "<p>",
-                    "<table>",
-                    "<tr>",
-                    "<td>",
-                    "</table>",
-                    "<li>",
-                    "<h1>",
-                    "</h1>",
-                    "<br>",
-                    "<pre>",
-                    "<!--",
-                    "-->",
-                    "<a href=",
-                ]
-                + [
-                    "x",
-                    " ",
-                    "é",
-                    "&lt;",
-                    "<script>",
-                    "</script>",
-                    "<title>",
-                    "<main>",
-                    "<svg>",
-                    "<template>",
-                    "<select>",
-                    "\0",
-                ]
-                + [
-                    "<body>",
-                    "<html>",
-                    "<frameset>",
-                    "<nav>",
-                    "</nav>",
-                    "<dt>",
-                    "<dd>",
-                    "<base href=//[>",
-                    "<time datetime=1>",
-                ]
-            ),
+            st.sampled_from(PIECES),
             max_size=40,
         ).map(lambda parts: "".join(parts).encode()),
     ),

@@ -5,6 +5,7 @@ more.
 """
 
 from collections.abc import Iterable
+from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from webdancer.web.tokens import ANALYZER, analyzer, prepare, query_terms
 _FIELDS = {"title": 2.0, "text": 1.0}
 """Fields that are searched, and how much their words count."""
 _HEAP_BYTES = 512_000_000
+_YEARS = range(date.min.year, date.max.year + 1)
 _MAX_SHARE = 0.7
 """A word that stands in more than this share of all pages is left out of a query that has others …"""
 _MIN_DOCS = 1000
@@ -78,7 +80,7 @@ class SearchIndex:
     def search(self, query: str, *, num_results: int, year: int | None) -> Found:
         """Rows for a query, best first, ties in the order in which they were indexed."""
         terms = query_terms(query)
-        if not (terms.words or terms.prefixes) or num_results < 1:
+        if not (terms.words or terms.prefixes) or num_results < 1 or (year is not None and year not in _YEARS):
             return Found([], {})
         shares = {word: self._share("text", word) for word in terms.words}
         parts = []
