@@ -48,7 +48,7 @@ def related_box(site: Site, doc: Doc, entities: Sequence[Entity], extra: Sequenc
     return f'<aside class="related-links"><h3>Related</h3><ul>{rows}</ul></aside>\n'
 
 
-def infobox(site: Site, doc: Doc, title: str, groups: Sequence[Sequence[Fact]], rng: random.Random) -> str:
+def infobox(site: Site, doc: Doc, groups: Sequence[Sequence[Fact]], rng: random.Random) -> str:
     """A table of `Label | value` rows, one row for each group of facts of the same relation."""
     rows = []
     for facts in groups:
@@ -59,8 +59,7 @@ def infobox(site: Site, doc: Doc, title: str, groups: Sequence[Sequence[Fact]], 
         rows.append(f"<tr><th>{rng.choice(relation.labels)}</th><td>{cells}</td></tr>")
     if not rows:
         return ""
-    caption = f"<caption>{html.escape(title, quote=False)}</caption>"
-    return f'<table class="infobox">{caption}{"".join(rows)}</table>'
+    return f'<table class="infobox">{"".join(rows)}</table>'
 
 
 def _cell(site: Site, doc: Doc, fact: Fact) -> str:

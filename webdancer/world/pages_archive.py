@@ -110,7 +110,7 @@ class Archive:
         told += paper.facts.get("code", [])
         told += [rng.choice(paper.facts["references"])] if "references" in paper.facts and rng.random() < 0.3 else []
         doc.body.append(f"<h1>{html.escape(paper.title, quote=False)}</h1>")
-        doc.body.append(infobox(self.site, doc, paper.title, groups, rng))
+        doc.body.append(infobox(self.site, doc, groups, rng))
         doc.body.append("<h2>Abstract</h2>")
         doc.body.append(paragraph(prose.filler("paper", 3) + [prose.sentence(fact) for fact in told]))
         doc.body.append(f'<p><a href="{self.site.href(doc, pdf_place(paper))}">Full text (PDF)</a></p>')

@@ -83,7 +83,7 @@ class CodeHost:
         told = intro + [prose.sentence(fact) for fact in facts[half:] if fact not in doc.stated]
         told += [prose.sentence(fact) for fact in facts[:half] if rng.random() < 0.3]
         doc.body.append(f"<h1>{repository.title}</h1>")
-        doc.body.append(infobox(self.site, doc, "About", [[fact] for fact in facts[:half]], rng))
+        doc.body.append(infobox(self.site, doc, [[fact] for fact in facts[:half]], rng))
         doc.body.append("<h2>README</h2>")
         doc.body.append(paragraph([*told, *prose.filler("repository", 2)]))
         doc.body.append(f"<pre>install {repository.name}</pre>")

@@ -118,7 +118,7 @@ class Wiki:
         rng = page_rng(self.site, entity.key)
         prose = Prose(self.site, doc, entity, rng)
         boxed, told, intro = _divide(entity, prose, rng)
-        box = infobox(self.site, doc, entity.title, [[fact] for fact in boxed], rng)
+        box = infobox(self.site, doc, [[fact] for fact in boxed], rng)
         first = [prose.combined(shape) for shape in intro[:1]]
         told = told if first else sorted(told, key=lambda fact: fact.relation != "occupation")
         sentences = first + [prose.sentence(fact) for fact in told]
