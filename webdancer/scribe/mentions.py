@@ -96,7 +96,7 @@ def split_sentences(line: str) -> list[str]:
     sentences: list[str] = []
     start = 0
     for gap in _BREAK.finditer(line):
-        if not _INITIAL.search(line[start : gap.start()]):
+        if not _INITIAL.search(line[max(start, gap.start() - 8) : gap.start()]):
             sentences.append(line[start : gap.start()])
             start = gap.end()
     sentences.append(line[start:])

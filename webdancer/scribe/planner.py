@@ -12,10 +12,11 @@ from typing import NamedTuple
 from webdancer.scribe.guess import guess_answer
 from webdancer.scribe.knowledge import Knowledge, Outcome, may_be_same
 from webdancer.scribe.logical import Count, Expr, Intersect, ListOf, LogicalForm, Lookup, Name
-from webdancer.scribe.mentions import base_name
-from webdancer.scribe.observations import Episode, Hit, gather_knowledge
+from webdancer.scribe.mentions import base_name, words_of
+from webdancer.scribe.observations import Episode, Hit, Report, gather_knowledge, title_of
 from webdancer.scribe.question import parse_goal, parse_question, write_goal
 from webdancer.scribe.question_shapes import LIST_NOUNS, NOUNS
+from webdancer.scribe.reader import read_page
 
 MAX_DEAD_ENDS = 4
 """Other pages tried for one step before the answer is guessed."""
@@ -227,8 +228,22 @@ def _plan_unread(episode: Episode, knowledge: Knowledge) -> Plan:
     if not any(r.query == query for r in searched) and not any(query in turn.queries for turn in episode.turns):
         return Plan(Move.SEARCH, None, knowledge, queries=(query,))
     useful = [report for report in visited.values() if report.evidence]
+    answers = [value for report in useful if (value := _nearest_value(report, episode))]
+    if answers:
+        return Plan(Move.ANSWER, None, knowledge, answer=answers[0])
     if not useful:
         for hit in _all_hits(episode)[:3]:
             if hit.url not in tried:
                 return Plan(Move.VISIT, None, knowledge, url=hit.url, title=hit.title, goal=episode.question)
     return _guess(None, knowledge, episode)
+
+
+def _nearest_value(report: Report, episode: Episode) -> str:
+    """The value of the fact that shares most words with the question, among those that a page was reported to state."""
+    title = episode.titles.get(report.url) or title_of(report.url)
+    asked = words_of(episode.question)
+    facts = read_page(title, f"{report.summary}\n{report.evidence}").facts
+    told = [fact for fact in facts if not words_of(fact.value.text) <= asked]
+    if not told:
+        return ""
+    return max(told, key=lambda f: len(asked & (words_of(f.line) | words_of(f.relation.replace("_", " "))))).value.text

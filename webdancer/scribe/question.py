@@ -23,6 +23,9 @@ from webdancer.scribe.question_shapes import (
 from webdancer.scribe.relations import ENTITY_TYPES, LISTS, RELATIONS, word_set
 
 ANYTHING = ENTITY_TYPES
+MAX_CHARS = 2000
+"""Longer questions and goals are not read: nobody asks them, and nesting without end would exhaust the parser."""
+_MAX_NAME_CHARS = 160
 
 _PARTICLE = "|".join(
     sorted(word_set("of the a an and in on at for de la van von to with from by under over as is are or into beyond"))
@@ -105,7 +108,7 @@ def write_list(items: ListOf, rng: Random) -> str:
 def parse_question(text: str) -> LogicalForm | None:
     """What a question asks; None if it is not of this grammar."""
     body = " ".join(text.split())
-    if not body.endswith("?"):
+    if not body.endswith("?") or len(body) > MAX_CHARS:
         return None
     for form in _questions(body[:-1].rstrip()):
         return form
@@ -124,6 +127,8 @@ def parse_noun(text: str) -> Expr | None:
 def parse_goal(text: str) -> Lookup | Count | None:
     """What a goal of `write_goal` asks for; None for goals in other words."""
     body = " ".join(text.split()).rstrip(".")
+    if len(body) > MAX_CHARS:
+        return None
     for opening in _LIST_OPENINGS:
         if body.startswith(opening):
             for count in _counts(body.removeprefix(opening), LIST_NOUNS, LIST_NOUNS):
@@ -272,6 +277,8 @@ def _leaf_types(name: Name) -> frozenset[str]:
 @lru_cache(maxsize=20_000)
 def parse_name(text: str) -> Name | None:
     """A plain name, with article or describing word if there is one; None if `text` is none."""
+    if len(text) > _MAX_NAME_CHARS:
+        return None
     if match := _HINTED.match(text):
         hint = match[1].strip()
         rest = text[match.end() :]

@@ -27,6 +27,10 @@ _LOWER_WORDS = re.compile(r"[a-zA-Z-]+(?: [a-z-]+){0,2}")
 _SMALL_WORDS = word_set("of in on at by to from for with that which who the a an and")
 
 
+MAX_SENTENCE_CHARS = 500
+"""Longer ones are not tried: no pattern is that long, and trying them would take long."""
+
+
 class Found(NamedTuple):
     """One fact of a sentence. `subject` is None for a pronoun, else the words of the sentence."""
 
@@ -48,6 +52,8 @@ class _Pattern(NamedTuple):
 @lru_cache(maxsize=20_000)
 def match_sentence(sentence: str) -> tuple[Found, ...]:
     """The facts of a sentence; none if no pattern fits."""
+    if len(sentence) > MAX_SENTENCE_CHARS:
+        return ()
     tried: list[_Pattern] = []
     for word in dict.fromkeys(_WORD.findall(sentence)):
         tried += _INDEX.get(word.lower(), ())
@@ -75,6 +81,8 @@ _ALIAS_BACKWARDS = re.compile(r"(?P<x>[^,;]+?) is another name of (?P<s>.+?)\.")
 
 def match_alias(sentence: str) -> tuple[str | None, str] | None:
     """(subject, other name) of a sentence that states another name; the subject is None for a pronoun."""
+    if len(sentence) > MAX_SENTENCE_CHARS:
+        return None
     for regex in (*_ALIASES, _ALIAS_BACKWARDS):
         if match := regex.fullmatch(sentence):
             name = read_mention(match["x"])

@@ -71,9 +71,15 @@ class _Steps(NamedTuple):
 
 
 def criticise(question: str, trajectory: str) -> CriticReply:
-    """Judge the way to an answer that is known to be right."""
+    """Judge the way to an answer that is known to be right.
+
+    Of questions in other words than the scribe's own it can only say whether a call was repeated: what searchers know
+    by themselves or put in their own words is no fault.
+    """
     steps = _read_steps(trajectory)
     repeated = _repeated_call(steps)
+    if parse_question(question) is None:
+        return CriticReply(repeated or "Nothing speaks against the way.", not repeated, True, True, True)
     invented = _unseen_name(question, steps)
     groundless = _groundless_answer(steps)
     aimless = _aimless_call(question, steps)

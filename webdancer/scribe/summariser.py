@@ -132,18 +132,20 @@ def _find_overlap(goal: str, name: str, text: str, reading: Reading, *, known: b
     scored = []
     for line in text.splitlines():
         for sentence in split_sentences(line) if not line.startswith(("#", "-")) and " | " not in line else [line]:
-            shared = {w for w in wanted - own if _mentions(w, sentence)}
+            said = words_of(sentence)
+            shared = {w for w in wanted - own if _mentions(w, said)}
             if shared and len(shared) / max(1, len(wanted - own)) >= _MIN_OVERLAP:
                 scored.append((len(shared), sentence))
     if not scored or known:
         return Summary("No part of the page serves the goal.", "", f"The page about {name} does not tell this.")
     most = max(score for score, _ in scored)
     lines = [sentence for score, sentence in scored if score == most][:_MAX_LINES]
-    said = [state(f.relation, f.subject, f.value, f.year) for f in reading.facts if f.line in lines]
-    summary = " ".join(dict.fromkeys(said)) or " ".join(re.sub(r"^[-#]+ ", "", line) for line in lines[:2])
+    stated = [state(f.relation, f.subject, f.value, f.year) for f in reading.facts if f.line in lines]
+    summary = " ".join(dict.fromkeys(stated)) or " ".join(re.sub(r"^[-#]+ ", "", line) for line in lines[:2])
     return Summary("These lines share their words with the goal.", "\n".join(lines), summary)
 
 
-def _mentions(word: str, text: str) -> bool:
+def _mentions(word: str, said: frozenset[str]) -> bool:
+    """Whether a word, or another form of it, is among those that were said."""
     stem = word[: max(4, len(word) - 2)]
-    return any(other.startswith(stem) for other in words_of(text))
+    return word in said or any(other.startswith(stem) for other in said)
