@@ -258,3 +258,13 @@ def test_the_number_of_pages_is_about_what_was_asked_for() -> None:
         world = World(5, num_pages)
         rows = list(world.page_rows(list(world.docs(world.graph.region(0)))))
         assert abs(sum(row.same_as is None for row in rows) - num_pages) <= num_pages * 0.1
+
+
+@pytest.mark.slow
+def test_all_pages_of_a_web_of_several_regions_are_reached() -> None:
+    world = World(7, 4000)
+    assert world.graph.plan.num_regions == 2
+    found = reach(world)
+    for number in range(2):
+        rows = list(world.page_rows(list(world.docs(world.graph.region(number)))))
+        assert {row.url for row in rows if row.allowed and row.reachable and row.same_as is None} <= found

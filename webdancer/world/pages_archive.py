@@ -112,7 +112,7 @@ class Archive:
         doc.body.append(f"<h1>{html.escape(paper.title, quote=False)}</h1>")
         doc.body.append(infobox(self.site, doc, groups, rng))
         doc.body.append("<h2>Abstract</h2>")
-        doc.body.append(paragraph(prose.filler("paper", 3) + [prose.sentence(fact) for fact in told]))
+        doc.body.append(paragraph(prose.filler("paper", rng.randint(4, 6)) + [prose.sentence(fact) for fact in told]))
         doc.body.append(f'<p><a href="{self.site.href(doc, pdf_place(paper))}">Full text (PDF)</a></p>')
         facts = list_facts(paper, LISTS["references"])
         if facts:
@@ -136,7 +136,7 @@ class Archive:
         for fact in paper.facts["authors"]:
             doc.state(fact)
         authors = ", ".join(fact.object.title for fact in paper.facts["authors"] if fact.object)
-        body = ["# Introduction", " ".join(prose.filler("paper", 2))]
+        body = ["# Introduction", " ".join(prose.filler("paper", 4))]
         body += ["# Data", prose.sentence(paper.facts["num_samples"][0])]
         if "funded_by" in paper.facts:
             body += ["# Acknowledgements", prose.sentence(paper.facts["funded_by"][0])]

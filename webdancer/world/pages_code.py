@@ -85,7 +85,7 @@ class CodeHost:
         doc.body.append(f"<h1>{repository.title}</h1>")
         doc.body.append(infobox(self.site, doc, [[fact] for fact in facts[:half]], rng))
         doc.body.append("<h2>README</h2>")
-        doc.body.append(paragraph([*told, *prose.filler("repository", 2)]))
+        doc.body.append(paragraph([*told, *prose.filler("repository", rng.randint(3, 5))]))
         doc.body.append(f"<pre>install {repository.name}</pre>")
         needed = list_facts(repository, LISTS["dependencies"])
         if needed:

@@ -115,7 +115,7 @@ class News:
             f"<article><h1>{html.escape(doc.title, quote=False)}</h1>",
             f'<p class="dateline"><time datetime="{iso}">{date_text(article.day)}</time></p>',
             paragraph(sentences),
-            paragraph(prose.filler("news", rng.randint(2, 3))) + "</article>",
+            paragraph(prose.filler("news", rng.randint(3, 5))) + "</article>",
         ]
         links = f'<a href="/n/{article.number}">Short link</a> ' if stable("short", article.number) % 6 == 0 else ""
         links += '<a href="/ring/a">Partner offers</a> ' if stable("ring", article.number) % 40 == 0 else ""

@@ -122,7 +122,7 @@ class Wiki:
         first = [prose.combined(shape) for shape in intro[:1]]
         told = told if first else sorted(told, key=lambda fact: fact.relation != "occupation")
         sentences = first + [prose.sentence(fact) for fact in told]
-        fillers = prose.filler(entity.type, rng.randint(1, 3))
+        fillers = prose.filler(entity.type, rng.randint(3, 6))
         if entity.aliases:
             fillers.insert(rng.randrange(len(fillers) + 1), prose.alias(entity.aliases[0]))
         if not sentences:
