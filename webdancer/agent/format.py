@@ -236,7 +236,8 @@ def parse_call(text: str) -> ToolCall | Violation:
     if not isinstance(name, str) or not isinstance(arguments, dict):
         return Violation(ViolationKind.NOT_A_CALL, "'name' must be a text and 'arguments' an object")
     try:
-        if _SURROGATE.search(json.dumps(value, ensure_ascii=False)):
+        # Half characters come from escapes only, or stand in the text as they are.
+        if ("\\u" in text or _SURROGATE.search(text)) and _SURROGATE.search(json.dumps(value, ensure_ascii=False)):
             raise ArgumentError("a character is only half there (a lone surrogate)")
         check_call(name, arguments)
     except UnknownToolError as error:

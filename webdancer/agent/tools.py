@@ -77,21 +77,24 @@ class Toolbox:
             return ToolResult(f"Error: {neutralise(_line(f'{name}: {error}'))}", ToolError.INVALID_ARGUMENTS)
         if isinstance(call, SearchCall):
             year = call.year
-            return await self._each(call.queries, "queries", lambda query: self._run_search(query, year))
-        goal = call.goal
-        return await self._each(call.urls, "pages", lambda url: self._run_visit(url, goal))
+            result = await self._each(call.queries, "queries", lambda query: self._run_search(query, year))
+        else:
+            goal = call.goal
+            result = await self._each(call.urls, "pages", lambda url: self._run_visit(url, goal))
+        return result._replace(observation=whole_characters(result.observation))
 
     async def _each(self, items: Sequence[str], noun: str, run: Callable[[str], Awaitable[ToolResult]]) -> ToolResult:
         """Run the first `max_queries` items side by side and join what they bring in the order of the call."""
+        if len(items) == 1:
+            return await self._guarded(items[0], run)
         used = items[: self._settings.max_queries]
         results = await asyncio.gather(*(self._guarded(item, run) for item in used))
         parts = [result.observation for result in results]
         if len(used) < len(items):
             parts.append(f"Note: {len(items)} {noun} were given; only the first {len(used)} were used.")
         error = next((result.error for result in results if result.error is not None), None)
-        return ToolResult(
-            whole_characters(_SEPARATOR.join(parts)), error, sum(result.num_unsummarised for result in results)
-        )
+        num_unsummarised = sum(result.num_unsummarised for result in results)
+        return ToolResult(_SEPARATOR.join(parts), error, num_unsummarised)
 
     async def _guarded(self, item: str, run: Callable[[str], Awaitable[ToolResult]]) -> ToolResult:
         """Run one query or URL; the tool's failures and its time limit become observations."""
