@@ -61,7 +61,9 @@ class Facts:
         for row in rows:
             match row["row"]:
                 case "entity":
-                    entity = Entity(*(row[k] for k in ("key", "type", "name", "title")), tuple(row["aliases"]), row["url"])
+                    entity = Entity(
+                        *(row[k] for k in ("key", "type", "name", "title")), tuple(row["aliases"]), row["url"]
+                    )
                     self.entities[entity.key] = entity
                     for name in {entity.name, entity.title, *entity.aliases}:
                         self.by_name[name].append(entity)
@@ -103,17 +105,18 @@ class Facts:
         if isinstance(form, Count):
             return [
                 Derivation(None, str(len(kept)), (*needed, *(s for _, s in kept)))
-                for needed, members in self._lists(form.items)
+                for needed, members in self.lists(form.items)
                 for kept in [[m for m in members if self._in_years(m, form)]]
             ]
         found = []
-        for (one, left), (other, right) in product(self._lists(form.left), self._lists(form.right)):
+        for (one, left), (other, right) in product(self.lists(form.left), self.lists(form.right)):
             for (a, s), (b, t) in product(left, right):
                 if a == b:
                     found.append(Derivation(a, self.entities[a].name, (*one, *other, s, t)))
         return [d for d in found if d.key and self.entities[d.key].type == form.member]
 
-    def _lists(self, items: ListOf) -> list[tuple[tuple[Statement, ...], list[tuple[str, Statement]]]]:
+    def lists(self, items: ListOf) -> list[tuple[tuple[Statement, ...], list[tuple[str, Statement]]]]:
+        """For every holder that is meant: what names it, and its members with the statements that make them members."""
         kind = LISTS[items.kind]
         return [
             (
