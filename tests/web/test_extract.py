@@ -296,6 +296,11 @@ def test_a_damaged_pdf_gives_what_can_be_read() -> None:
 def test_reflow() -> None:
     width = "x" * 50
     assert reflow([f"{width} exam-", "ple of a", "", "New", "part"]) == [f"{width} example of a", "New part"]
+    assert reflow([f"{width}.", "Data", f"Second {width}", "ends. Third one."]) == [
+        f"{width}.",
+        "Data",
+        f"Second {width} ends. Third one.",
+    ]
     assert reflow(["Short heading", "Another line."]) == ["Short heading", "Another line."]
 
 

@@ -21,7 +21,9 @@ _MAX_SECONDS = 10.0
 """Looked at between two pages."""
 _MAX_CHARS = 1_000_000
 _FULL_LINE_SHARE = 0.7
-"""A line shorter than this share of the longest ends a paragraph where it ends a sentence, or is a heading."""
+"""A line with less than this share of the longest line's length ends its paragraph."""
+_SHORT_LINE_SHARE = 0.4
+_MIN_FULL_LINE = 40
 _SENTENCE_END = re.compile(r"[.!?:;。！？][\"')\]”]*$")
 _HYPHEN = re.compile(r"[a-z]-$")
 
@@ -78,21 +80,26 @@ def _read_pages(reader: pypdf.PdfReader, paragraphs: list[str], uris: dict[str, 
 def reflow(lines: list[str]) -> list[str]:
     """Join the lines of a printed page to paragraphs, so that no sentence is cut in two.
 
-    A line goes on where it is nearly as long as the longest, or does not end a sentence and the next one opens in lower
-    case. A word cut by a hyphen is joined.
+    A line goes on where it is nearly as long as the longest, unless it ends a sentence and the next one is short (a heading,
+    as a rule); or where the next one opens in lower case. A word cut by a hyphen is joined.
     """
-    longest = max((len(line.strip()) for line in lines), default=0)
+    lines = [" ".join(line.split()) for line in lines]
+    longest = max(map(len, lines), default=0)
     paragraphs: list[str] = []
-    goes_on = False
+    before = ""
     for line in lines:
-        line = " ".join(line.split())
-        if not line:
-            goes_on = False
-            continue
-        if paragraphs and (goes_on or line[0].islower()):
+        if line and before and _goes_on(before, line, longest):
             last = paragraphs[-1]
             paragraphs[-1] = last[:-1] + line if _HYPHEN.search(last) and line[0].islower() else f"{last} {line}"
-        else:
+        elif line:
             paragraphs.append(line)
-        goes_on = len(line) >= _FULL_LINE_SHARE * longest and longest > 40
+        before = line
     return paragraphs
+
+
+def _goes_on(line: str, following: str, longest: int) -> bool:
+    if following[0].islower():
+        return True
+    if longest < _MIN_FULL_LINE or len(line) < _FULL_LINE_SHARE * longest:
+        return False
+    return _SENTENCE_END.search(line) is None or len(following) >= _SHORT_LINE_SHARE * longest
