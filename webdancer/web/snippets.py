@@ -51,7 +51,7 @@ class SnippetMaker:
         best, best_weight = (0, 0), 0.0
         counts = [0] * len(self._needles)
         weight, left = 0.0, 0
-        for index, (start, end, number) in enumerate(positions):
+        for index, (_, end, number) in enumerate(positions):
             counts[number] += 1
             if counts[number] == 1:
                 weight += self._needles[number][1]
