@@ -18,10 +18,10 @@ from webdancer.scribe.statements import state
 
 _COMMON = word_set(
     "of in on at by to from for with that which who when where was is are were has had and or what how all full complete list"
-    " about find out whether it its this"
+    " about find out whether it its this tell me one"
 )
 _MAX_LINES = 6
-_MIN_OVERLAP = 0.34
+_MIN_OVERLAP = 0.25
 
 
 class Summary(NamedTuple):
