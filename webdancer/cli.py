@@ -2,8 +2,11 @@
 
 import asyncio
 import json
+import os
 import shlex
+import signal
 import sys
+import threading
 from collections.abc import Coroutine
 from dataclasses import asdict
 from pathlib import Path
@@ -46,20 +49,28 @@ def main() -> None:
         sys.exit(130)
 
 
-def _plain(error: Exception) -> str:
+def _plain(error: object) -> str:
     """The message without rich markup being read into it."""
     return str(error).replace("[", r"\[")
 
 
-def _run(work: Coroutine[Any, Any, Any]) -> Any:
+def _run(work: Coroutine[Any, Any, Any], *, resumable: bool = True) -> Any:
     """Run a coroutine to its end; of several failed tasks the first error of ours is shown."""
     try:
         return asyncio.run(work)
-    except* WebdancerError as group:
+    except KeyboardInterrupt:
+        if resumable:
+            command = shlex.join(["webdancer", *sys.argv[1:]])
+            console.print("\nStopped. Nothing is lost: the same command goes on from here:")
+            console.print(f"  {_plain(command)}", soft_wrap=True)
+        raise typer.Exit(130) from None
+    except BaseExceptionGroup as group:
         error: BaseException = group
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
-        raise error from None
+        if isinstance(error, WebdancerError):
+            raise error from None
+        raise
 
 
 def _config(path: Path | None) -> Config:
@@ -216,7 +227,8 @@ def ask(
     from webdancer.pipeline.asking import ask_question
 
     trajectory = _run(
-        ask_question(question, snapshot or out / "snapshot", _config(config), mode=mode, show_steps=not as_json)
+        ask_question(question, snapshot or out / "snapshot", _config(config), mode=mode, show_steps=not as_json),
+        resumable=False,
     )
     if as_json:
         _print_json(trajectory.model_dump(mode="json"))
@@ -233,7 +245,7 @@ def serve(
     """Serve a model behind an OpenAI-compatible API."""
     from webdancer.pipeline.serving import serve_model
 
-    _run(serve_model(model, host=host, port=port))
+    _run(serve_model(model, host=host, port=port), resumable=False)
 
 
 @app.command(name="import")
@@ -262,6 +274,7 @@ def world_serve(
     port: Annotated[int, typer.Option(help="Port; 0 picks a free one.")] = 8080,
     access_log: Annotated[Path | None, typer.Option(help="Append each request as a JSON line.")] = None,
     facts: Annotated[Path | None, typer.Option(help="First write the facts to this file.")] = None,
+    until_stdin_closes: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Serve all hosts of the embedded web on one loopback port, told apart by the Host header."""
     from webdancer.world.facts import World
@@ -277,7 +290,16 @@ def world_serve(
         typer.echo(json.dumps(ready))
         sys.stdout.flush()
 
-    _run(serve_world(world, address=address, port=port, access_log=access_log, on_ready=on_ready))
+    if until_stdin_closes:
+        threading.Thread(target=_stop_at_end_of_stdin, daemon=True).start()
+    _run(serve_world(world, address=address, port=port, access_log=access_log, on_ready=on_ready), resumable=False)
+
+
+def _stop_at_end_of_stdin() -> None:
+    """Ask this process to end once whoever started it is gone, even by kill -9."""
+    while sys.stdin.buffer.read(4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 @world_app.command(name="facts")

@@ -127,6 +127,25 @@ def test_a_run_killed_twice_ends_with_the_same_records(finished: Path, tmp_path:
     assert load_run(out) == load_run(finished)
 
 
+def servers_of(out: Path) -> list[str]:
+    """Command lines of running servers that log into the run's folder."""
+    lines = [file.read_bytes() for file in Path("/proc").glob("[0-9]*/cmdline") if file.exists()]
+    return [line.decode() for line in lines if b"--access-log" in line and str(out).encode() in line]
+
+
+def test_a_killed_run_leaves_no_server_behind(tmp_path: Path) -> None:
+    process = subprocess.Popen(command(tmp_path / "out"), stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 20
+    while not servers_of(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert servers_of(tmp_path)
+    process.kill()
+    process.wait()
+    while servers_of(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert servers_of(tmp_path) == []
+
+
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     out = tmp_path / "stopped"
     process = subprocess.Popen(command(out), stderr=subprocess.PIPE, text=True)

@@ -27,8 +27,10 @@ async def serve_embedded_web(*, seed: int, num_pages: int, access_log: Path) -> 
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "webdancer", "world", "serve"),
         *("--seed", str(seed), "--pages", str(num_pages), "--port", "0", "--access-log", str(access_log)),
-        stdin=asyncio.subprocess.DEVNULL,
+        "--until-stdin-closes",  # so that it never outlives us
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C is ours to handle
     )
     try:
         assert process.stdout is not None

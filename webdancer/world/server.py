@@ -13,7 +13,7 @@ from typing import Self
 
 from aiohttp import web
 
-from webdancer.errors import StoreError
+from webdancer.errors import ConfigError, StoreError
 from webdancer.world.facts import World
 from webdancer.world.graph import Entity, Fact
 
@@ -30,7 +30,7 @@ class AccessLog:
         self._lines: list[str] = []
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a", encoding="utf-8") if path is not None else None
+        self._file = path.open("ab", buffering=0) if path is not None else None
 
     def add(self, request: web.BaseRequest, status: int) -> None:
         """Note one answered request."""
@@ -41,11 +41,10 @@ class AccessLog:
             self._lines.append(json.dumps(entry) + "\n")
 
     def flush(self) -> None:
-        """Write what has gathered."""
+        """Write what has gathered, in one piece: a server that is killed, or another on the same log, tears no line."""
         if self._file is not None:
             lines, self._lines = self._lines, []
-            self._file.writelines(lines)
-            self._file.flush()
+            self._file.write("".join(lines).encode())
 
     def __enter__(self) -> Self:
         return self
@@ -72,7 +71,7 @@ async def serve(
         on_ready: called with the port once requests are accepted.
 
     Raises:
-        OSError: the port is taken.
+        ConfigError: the address or port cannot be had.
     """
     with AccessLog(access_log) as log:
 
@@ -86,8 +85,12 @@ async def serve(
         runner = web.ServerRunner(web.Server(handle, access_log=None), handle_signals=False)
         await runner.setup()
         try:
-            site = web.TCPSite(runner, address, port)
-            await site.start()
+            try:
+                await web.TCPSite(runner, address, port).start()
+            except OSError as error:
+                raise ConfigError(
+                    f"cannot listen on {address}:{port}: {error.strerror}; choose another --port"
+                ) from None
             bound = runner.addresses[0][1]
             _log.info("seed %d: %d hosts on %s:%d", world.seed, len(world.hosts()), address, bound)
             if on_ready is not None:
