@@ -19,7 +19,6 @@ _DATES = re.compile(
 )
 NUMBER = r"\d{1,3}(?:,\d{3})+|\d+(?:\.\d+)?"
 _TITLED = re.compile(r"^(.*\S) \(([a-z][a-z ]*)\)$")
-_SITE = re.compile(r" (?:[|–—·]|-) [^|–—·]*$")
 _TYPE_NOUNS = ENTITY_TYPES | {"project", "label", "publisher"}
 _UNITS = {
     "river_length": "km",

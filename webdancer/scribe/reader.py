@@ -13,7 +13,7 @@ from typing import NamedTuple
 from webdancer.scribe.logical import Name
 from webdancer.scribe.mentions import base_name, find_date, find_number, read_mention, split_sentences
 from webdancer.scribe.reader_labels import HEADINGS, INCOMPLETE, LABELS
-from webdancer.scribe.reader_patterns import Found, match_alias, match_sentence
+from webdancer.scribe.reader_patterns import match_alias, match_sentence
 from webdancer.scribe.relations import LISTS, RELATIONS, word_set
 
 
@@ -254,6 +254,3 @@ def _read_namesakes(sections: list[_Section], about: Name) -> list[Name]:
             if name and name.text == about.text and name.hint:
                 names.append(name)
     return names
-
-
-__all__ = ["Fact", "Found", "Listing", "Member", "Reading", "read_entry", "read_page", "read_value"]

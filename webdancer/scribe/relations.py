@@ -166,16 +166,6 @@ natives city person < born_in
 LISTS: dict[str, ListKind] = {k.id: k for k in map(_list_kind, _LISTS.splitlines())}
 
 
-def value_types(relation: str) -> frozenset[str]:
-    """Types that the value of a relation can have."""
-    return RELATIONS[relation].range
-
-
-def may_follow(relation: str, inner: frozenset[str]) -> bool:
-    """Whether a relation makes sense for a thing of one of the types `inner`."""
-    return bool(RELATIONS[relation].domain & inner)
-
-
 INVERSE_LISTS: dict[str, tuple[str, ...]] = {
     relation: tuple(k.id for k in LISTS.values() if any(RELATION_OF.get(i) == relation for i in k.inverse))
     for relation in RELATIONS

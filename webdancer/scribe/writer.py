@@ -145,7 +145,7 @@ class Group:
 
     def _with_kinds(self, form: LogicalForm, rng: Random) -> LogicalForm:
         """The form with "the film", "the paper" before names that do not tell what they name."""
-        for name in set(names_in(form)):
+        for name in dict.fromkeys(names_in(form)):
             kind = next((r.type for _, r in self.readings if r.title == name), None)
             if kind in NAMED_WITH_KIND and not name.hint and (kind in ("paper", "repository") or rng.random() < 0.7):
                 form = substitute(form, name.text, Name(name.text, kind or ""))
