@@ -14,6 +14,7 @@ from webdancer.synth.outcomes import DropReason
 LUNT = make_page("http://w.example/Ada_Lunt", "Ada Lunt", "Ada Lunt is an architect. Ada Lunt was born in Velm.")
 BRIDGE = make_page("http://w.example/Orsk_Bridge", "Orsk Bridge", "The Orsk Bridge was designed by Ada Lunt.")
 RIVER = make_page("http://w.example/Tane", "Tane", "The longest bridge over the Tane is the Orsk Bridge.")
+HALL = make_page("http://w.example/Moss_Hall", "Moss Hall", "The Moss Hall was designed by Ada Lunt.")
 LONG = make_page("http://w.example/Everything", "Everything", "Ada Lunt and all else. " * 1000)
 PAGES = {page.url: page for page in (RIVER, BRIDGE, LUNT, LONG)}
 
@@ -157,6 +158,38 @@ async def test_a_question_that_one_page_answers_is_rewritten_once_more_if_it_may
         assert candidate.reason is None
         assert candidate.qa.num_rewrites == 2
         assert candidate.qa.evidence_urls == (RIVER.url, LUNT.url)
+
+
+async def test_a_rewrite_that_leads_nowhere_is_taken_back_and_done_otherwise():
+    dead = {"description": "the architect of the Moss Hall", "introduced": ["Moss Hall"], "evidence_urls": [HALL.url]}
+
+    def describe(number, text):
+        if "<entity>\nMoss Hall" in text:
+            return {"description": ""}
+        return dead if number == 1 else None
+
+    def rewrite(number, text):
+        return {"question": "In which city was the architect of the Moss Hall born?"} if number == 1 else None
+
+    def pick(number, text):
+        return {"entity": "Moss Hall", "query": "Moss Hall"} if "Moss Hall born" in text else None
+
+    web = MemoryWeb({**PAGES, HALL.url: HALL})
+    candidate, model = await harden(describer=describe, rewriter=rewrite, picker=pick, web=web)
+    assert candidate.reason is None
+    assert candidate.qa.question == "In which city was the architect of the longest bridge over the Tane born?"
+    # one rewrite, one dead end found out once and not asked about again, then two rewrites
+    assert model.num_by_role == {"writer": 1, "picker": 5, "describer": 4, "rewriter": 3}
+
+
+async def test_knowledge_for_a_rewrite_that_others_follow_is_what_further_pages_lead_to():
+    web = MemoryWeb({**PAGES, HALL.url: HALL})
+    steps = {BRIDGE.url: 2, HALL.url: 0}
+    for num_left, expected in ((0, {"Orsk Bridge", "Moss Hall"}), (1, {"Orsk Bridge"}), (2, {"Orsk Bridge"})):
+        pages = await gather_knowledge(Web(web, web, steps), "Ada Lunt", "Ada Lunt", num_left=num_left)
+        assert {page.title for page in pages} == {"Ada Lunt", *expected}
+    pages = await gather_knowledge(Web(web, web, steps), "Ada Lunt", "Ada Lunt", num_left=3)  # none will do: take all
+    assert len(pages) == 3
 
 
 async def test_knowledge_is_what_mentions_the_entity_its_own_page_first_and_nothing_too_long_to_be_shown():

@@ -49,6 +49,11 @@ def test_nearly_the_same_words_are_a_near_duplicate_only_with_the_same_answer_an
     assert select((first, "Velm", "ab"), (other, "Velm", "bc")) == [None, None]
 
 
+def test_one_set_of_pages_answers_four_questions_at_most():
+    questions = [(f"What is fact {number}?", f"Value {number}", "ab") for number in range(5)]
+    assert select(*questions, ("What else?", "Other", "abc")) == [None] * 4 + [DropReason.PAGES_TOO_COMMON, None]
+
+
 def test_one_answer_gets_its_share_of_the_aim_and_at_least_one_place():
     questions = [(f"How many are in list {number}?", "7", [str(number), "x"]) for number in range(4)]
     assert select(*questions, aim=50, share=0.04) == [None, None] + [DropReason.ANSWER_TOO_COMMON] * 2

@@ -34,6 +34,8 @@ _ARTICLES = frozenset({"a", "an", "the"})
 
 def tokens(text: str) -> list[str]:
     """Words and numbers of a text, folded: no case, accents, punctuation or thousands separators."""
+    if text.isascii():
+        return _TOKEN.findall(_THOUSANDS.sub("", text.lower()))
     folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).casefold())
     folded = "".join(char for char in folded if not unicodedata.combining(char))
     return _TOKEN.findall(unicodedata.normalize("NFC", _THOUSANDS.sub("", folded)))

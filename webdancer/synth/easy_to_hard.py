@@ -2,12 +2,12 @@
 
 One rewrite: pick an entity E in the question, search for it and gather knowledge, describe E from that knowledge without
 naming it, and put the description in E's place. The next rewrite prefers the names that the description brought in, so
-that each adds a hop at the far end of the chain. The paper leaves the number of rewrites open; here it is drawn evenly
-from `min_rewrites` to `max_rewrites` for every question.
+that each adds a hop at the far end of the chain. The paper leaves the number of rewrites open; here it
+is the larger of two draws from `min_rewrites` to `max_rewrites`, because many chains end before it.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pydantic import BaseModel
@@ -36,6 +36,8 @@ from webdancer.synth.seeds import derive_rng, derive_seed
 from webdancer.web.protocol import PageReader, SearchProvider, ToolFailure
 
 MAX_KNOWLEDGE_PAGES = 5
+NUM_KNOWLEDGE_HITS = 20
+"""Search results read to find them."""
 
 
 class PickedEntity(BaseModel):
@@ -65,14 +67,16 @@ class Web:
 
     search: SearchProvider
     reader: PageReader
+    num_steps: Mapping[str, int] = field(default_factory=dict)
+    """As `LinkGraph.num_steps`; pages that are not in it are taken to be led to by none."""
 
 
 class Rewrite(NamedTuple):
-    """One rewrite that succeeded."""
+    """One link of a chain: a question, and how it came about."""
 
     qa: QA
     entity: str
-    """The name that is gone."""
+    """The name that is gone; empty for the simple question that a chain begins with."""
     introduced: list[str]
     """The names that the description brought in."""
 
@@ -93,8 +97,9 @@ async def write_hard_candidates(
 ) -> list[Candidate]:
     """One simple question of the page, rewritten: at most one candidate, with its lineage.
 
-    A rewrite that fails ends the chain at the depth reached. A question that one page answers alone, because what its
-    entity is described by stands on the page that it began with, is rewritten once more than was drawn.
+    Where a rewrite comes to nothing, the one before it is taken back and done otherwise, `max_reasks` times; then the
+    longest chain found is taken. A question that one page answers alone, because what its entity is described by stands on
+    the page that it began with, is rewritten once more than was drawn.
 
     Raises:
         ModelError, MalformedReply: no simple question came, or the endpoint failed before `min_rewrites`.
@@ -102,28 +107,37 @@ async def write_hard_candidates(
     start = await _simple_question(writer, group, page, settings=settings, seed=seed)
     if start is None:
         return []
-    target = derive_rng(seed, group.id, "rewrites").randint(settings.min_rewrites, settings.max_rewrites)
-    lineage, introduced, replaced, detail = [start], list[str](), list[str](), ""
-    while lineage[-1].num_rewrites < target or (
-        len(lineage[-1].evidence_urls) < MIN_EVIDENCE_PAGES and lineage[-1].num_rewrites < settings.max_rewrites
-    ):
+    rng = derive_rng(seed, group.id, "rewrites")
+    target = max(rng.randint(settings.min_rewrites, settings.max_rewrites) for _ in range(2))
+    chain: tuple[Rewrite, ...] = (Rewrite(start, "", []),)
+    best = chain
+    dead_ends, num_taken_back, detail = set[str](), 0, ""
+    while not _is_done(chain[-1].qa, target, settings):
+        retry = _Try(settings.max_reasks, target, derive_seed(seed, group.id, num_taken_back), frozenset(dead_ends))
         try:
-            step = await _rewrite(
-                rewriter, web, lineage[-1], introduced, replaced, settings=settings, seed=derive_seed(seed, group.id)
-            )
+            chain = (*chain, await _rewrite(rewriter, web, chain, retry))
         except (RewriteProblem, ModelError) as problem:
-            if isinstance(problem, ModelError) and lineage[-1].num_rewrites < settings.min_rewrites:
+            if isinstance(problem, ModelError) and len(best) <= settings.min_rewrites:
                 raise
-            detail = f"rewrite {len(lineage)} of {target}: {problem}"
-            break
-        lineage.append(step.qa)
-        introduced = step.introduced
-        replaced.append(step.entity)
-    final = lineage[-1]
-    reason = DropReason.TOO_FEW_REWRITES if final.num_rewrites < settings.min_rewrites else None
-    if reason is None and (wrong := check_evidence(final.evidence_urls, final.evidence_urls)):
-        reason, detail = wrong
-    return [Candidate(qa=final, reason=reason, detail=detail, lineage=tuple(lineage[:-1]))]
+            detail = detail or f"rewrite {len(chain)} of {target}: {problem}"
+            if len(chain) == 1 or num_taken_back == settings.max_reasks:
+                break
+            dead_ends.update(fold(name) for name in chain[-1].introduced)
+            num_taken_back += 1
+            chain = chain[:-1]
+        best = max(best, chain, key=len)
+    final = best[-1].qa
+    problem_found = check_evidence(final.evidence_urls, final.evidence_urls)
+    if final.num_rewrites < settings.min_rewrites:
+        problem_found = (DropReason.TOO_FEW_REWRITES, detail)
+    reason, detail = problem_found or (None, "" if _is_done(final, target, settings) else detail)
+    return [Candidate(qa=final, reason=reason, detail=detail, lineage=tuple(step.qa for step in best[:-1]))]
+
+
+def _is_done(qa: QA, target: int, settings: SynthSettings) -> bool:
+    """Whether the question has its depth, and needs two pages if more rewrites could still bring that about."""
+    needs_two = len(qa.evidence_urls) >= MIN_EVIDENCE_PAGES
+    return qa.num_rewrites >= target and (needs_two or qa.num_rewrites >= settings.max_rewrites)
 
 
 async def _simple_question(
@@ -146,38 +160,55 @@ async def _simple_question(
     )
 
 
-async def _rewrite(
-    rewriter: ChatModel,
-    web: Web,
-    qa: QA,
-    introduced: Sequence[str],
-    replaced: Sequence[str],
-    *,
-    settings: SynthSettings,
-    seed: int,
-) -> Rewrite:
-    """One rewrite; every try has its own seed, so that another entity may be picked.
+class _NothingDescribes(RewriteProblem):
+    """The knowledge about an entity allows no description."""
+
+    def __init__(self, entity: str) -> None:
+        super().__init__(f"the knowledge about {entity!r} allows no description")
+        self.entity = entity
+
+
+@dataclass(frozen=True, slots=True)
+class _Try:
+    """What rewriting one question at one point of its chain goes by."""
+
+    max_reasks: int
+    target: int
+    seed: int
+    dead_ends: frozenset[str]
+    """Folded names that nothing describes, as an earlier try found out."""
+
+
+async def _rewrite(rewriter: ChatModel, web: Web, chain: Sequence[Rewrite], retry: _Try) -> Rewrite:
+    """Rewrite the chain's last question; every attempt has its own seed, so that another entity may be picked.
 
     Raises:
-        RewriteProblem: no try succeeded.
-        ModelError: the endpoint failed at every try.
+        RewriteProblem: no attempt succeeded.
+        ModelError: the endpoint failed at every attempt.
     """
+    qa, replaced = chain[-1].qa, [step.entity for step in chain if step.entity]
+    hopeless = {*retry.dead_ends}
     problems: list[Exception] = []
-    for attempt in range(1 + settings.max_reasks):
-        ask = _Asker(rewriter, settings.max_reasks, derive_seed(seed, "rewrite", qa.num_rewrites, attempt))
+    for attempt in range(1 + retry.max_reasks):
+        ask = _Asker(rewriter, retry.max_reasks, derive_seed(retry.seed, "rewrite", qa.num_rewrites, attempt))
         try:
-            entity, query = await _pick(ask, qa, introduced)
-            knowledge = await gather_knowledge(web, entity, query)
+            entity, query = await _pick(ask, qa, chain[-1].introduced)
+            if fold(entity) in hopeless:
+                raise RewriteProblem(f"picked {entity!r}, which nothing describes")
+            num_left = max(0, retry.target - qa.num_rewrites - 1)
+            knowledge = await gather_knowledge(web, entity, query, num_left=num_left)
             described = await _describe(ask, qa, entity, knowledge)
-            if circular := [name for name in replaced if contains_name(described.description, name)]:
-                raise RewriteProblem(f"description: brings back {circular[0]!r}")
+            _check_names(described, replaced, retry.dead_ends if num_left else frozenset())
             question = await _replace(ask, qa, entity, described.description)
+        except _NothingDescribes as problem:
+            hopeless.add(fold(problem.entity))
+            problems.append(problem)
+            continue
         except (RewriteProblem, ModelError, ToolFailure) as problem:
             problems.append(problem)
             continue
-        group_id = qa.id.rsplit("-", 2)[0]
         rewritten = QA(
-            id=f"{group_id}-{question_hash(question)}-r{qa.num_rewrites + 1}",
+            id=f"{qa.id.rsplit('-', 2)[0]}-{question_hash(question)}-r{qa.num_rewrites + 1}",
             question=question,
             answer=qa.answer,
             kind=qa.kind,
@@ -189,6 +220,20 @@ async def _rewrite(
     if all(isinstance(problem, ModelError) for problem in problems):
         raise problems[-1]
     raise RewriteProblem("; ".join(dict.fromkeys(str(problem) for problem in problems)))
+
+
+def _check_names(described: Description, replaced: Sequence[str], dead_ends: frozenset[str]) -> None:
+    """Refuse a description that goes in a circle, or to where the next rewrite has failed before.
+
+    Raises:
+        RewriteProblem: it does.
+    """
+    for name in replaced:
+        if contains_name(described.description, name):
+            raise RewriteProblem(f"description: brings back {name!r}")
+    for name in described.introduced:
+        if fold(name) in dead_ends:
+            raise RewriteProblem(f"description: brings in {name!r}, which nothing describes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,8 +263,12 @@ async def _pick(ask: _Asker, qa: QA, introduced: Sequence[str]) -> tuple[str, st
     return entity, picked.query.strip() or entity
 
 
-async def gather_knowledge(web: Web, entity: str, query: str) -> list[Page]:
+async def gather_knowledge(web: Web, entity: str, query: str, *, num_left: int = 0) -> list[Page]:
     """Pages about an entity or that mention it: its own page first, then in the order of the search results.
+
+    Args:
+        num_left: rewrites that are to follow. Where they can, the other pages are such that as many further pages lead to
+            them: what they are about will have to be described in its turn.
 
     Raises:
         RewriteProblem: no page mentions it.
@@ -227,7 +276,7 @@ async def gather_knowledge(web: Web, entity: str, query: str) -> list[Page]:
     """
     pages: dict[str, Page] = {}
     for text in dict.fromkeys((query, entity)):
-        for hit in await web.search.search(text, num_results=2 * MAX_KNOWLEDGE_PAGES):
+        for hit in await web.search.search(text, num_results=NUM_KNOWLEDGE_HITS):
             if hit.url in pages:
                 continue
             try:
@@ -236,11 +285,14 @@ async def gather_knowledge(web: Web, entity: str, query: str) -> list[Page]:
                 continue  # one page less to learn from
             if len(page.text) <= MAX_TEXT_CHARS and entity.casefold() in f"{page.title}\n{page.text}".casefold():
                 pages[page.url] = page
-        if any(_is_about(page, entity) for page in pages.values()):
+        if len(pages) > MAX_KNOWLEDGE_PAGES and any(_is_about(page, entity) for page in pages.values()):
             break
     if not pages:
         raise RewriteProblem(f"no page mentions {entity!r}")
-    return sorted(pages.values(), key=lambda page: not _is_about(page, entity))[:MAX_KNOWLEDGE_PAGES]
+    own = [page for page in pages.values() if _is_about(page, entity)]
+    others = [page for page in pages.values() if not _is_about(page, entity)]
+    leading = [page for page in others if web.num_steps.get(page.url, 0) >= num_left]
+    return (own + (leading or others))[:MAX_KNOWLEDGE_PAGES]
 
 
 def _is_about(page: Page, entity: str) -> bool:
@@ -259,7 +311,7 @@ async def _describe(ask: _Asker, qa: QA, entity: str, knowledge: Sequence[Page])
     reply = await ask_json(ask.model, prompt, Description, sampling=ask.sampling, max_reasks=ask.max_reasks)
     description = " ".join(reply.description.split())
     if not description:
-        raise RewriteProblem(f"the knowledge about {entity!r} allows no description")
+        raise _NothingDescribes(entity)
     text = "\n".join(page.text for page in knowledge)
     problem = check_description(description, entity=entity, answer=qa.answer, question=qa.question, knowledge=text)
     if problem is None and not reply.evidence_urls:

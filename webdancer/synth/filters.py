@@ -26,6 +26,10 @@ MAX_OVERLAP = 0.8
 """Questions with one answer and a common evidence page that share more of their words (Jaccard) ask the same."""
 
 
+MAX_SAME_PAGES = 4
+"""Questions that one set of evidence pages may answer; more of them differ in little but a year."""
+
+
 class _DirectAnswer(BaseModel):
     answer: str
 
@@ -90,6 +94,7 @@ class Selector:
         self._max_same = {k: max(1, int(settings.max_answer_share * num)) for k, num in num_questions.items()}
         self._questions: dict[str, str] = {}
         self._by_answer: dict[str, list[QA]] = defaultdict(list)
+        self._pages: Counter[frozenset[str]] = Counter()
         self._answers: dict[QAKind, Counter[str]] = defaultdict(Counter)
         self.kept: list[QA] = []
         self.lineage: list[QA] = []
@@ -115,6 +120,7 @@ class Selector:
         self._questions[fold(qa.question)] = qa.id
         self._by_answer[answer].append(qa)
         self._answers[qa.kind][answer] += 1
+        self._pages[frozenset(qa.evidence_urls)] += 1
         self.kept.append(qa)
         self.lineage += candidate.lineage
 
@@ -130,6 +136,8 @@ class Selector:
             overlap = len(words & theirs) / len(words | theirs)
             if overlap > MAX_OVERLAP and set(same.evidence_urls) & set(qa.evidence_urls):
                 return DropReason.NEAR_DUPLICATE, f"{same.id} ({overlap:.2f})"
+        if self._pages[frozenset(qa.evidence_urls)] >= MAX_SAME_PAGES:
+            return DropReason.PAGES_TOO_COMMON, qa.evidence_urls[0]
         if self._answers[qa.kind][answer] >= self._max_same[qa.kind]:
             return DropReason.ANSWER_TOO_COMMON, qa.answer
         if self.num_kept(qa.kind) >= self._aims[qa.kind]:

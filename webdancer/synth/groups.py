@@ -8,15 +8,16 @@ the kind of question:
     intersection  a fork:             A lists M, B lists M, and a further page leads to A or B
     easy_to_hard  one page, for the simple question
 
-The walks know nothing of what the pages are about. They use three signs: links (navigation is left out, because it
-leads from everywhere to the same pages), whether the target's title is mentioned in the main text (a link that is not
-comes from a menu or a box beside it), and list items. The paper says only that links are followed as a person would.
+The walks know nothing of what the pages are about. They use three signs: links (navigation is left out, because it leads
+from everywhere to the same pages), whether the target's title is mentioned in the main text (a link that is not comes from
+a menu or a box beside it), and whether it is so in a sentence or in a list: a page that tells of another in a sentence
+mostly states a fact that leads to that one thing. The paper says only that links are followed as a person would.
 """
 
 import random
 import re
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Protocol
@@ -35,7 +36,13 @@ MAX_LINK_SHARE = 0.2
 MIN_HUB_LINKS = 60
 """Fewer links make no hub, however small the host is."""
 MIN_LIST_ITEMS = 3
-_MAX_PAIRS_PER_PAGE = 12
+MAX_FORKS = 24
+"""Forks that one page takes part in, so that the longest lists do not bring most of the questions."""
+MAX_STEPS = 8
+MAX_TURNS = 8
+"""How often walks begin from the same page."""
+MAX_LIST_VISITS = 16
+"""How often one turn comes back to the same list."""
 _TRIES = 4
 
 
@@ -62,79 +69,87 @@ class LinkGraph:
 
     urls: list[str] = field(default_factory=list)
     """Pages that questions can be asked about."""
-    forward: dict[str, list[str]] = field(default_factory=dict)
-    backward: dict[str, list[str]] = field(default_factory=dict)
+    told: dict[str, list[str]] = field(default_factory=dict)
+    """Page → the pages that it tells of: links whose target is mentioned outside lists. One thing leads to the other."""
+    told_by: dict[str, list[str]] = field(default_factory=dict)
+    listed: dict[str, list[str]] = field(default_factory=dict)
+    """Page → the pages that its lists hold."""
     listed_by: dict[str, list[str]] = field(default_factory=dict)
-    """Page → the pages that have it in a list."""
-    num_listed: dict[str, int] = field(default_factory=dict)
-    """Page → how many pages its lists hold."""
+    leads: dict[str, list[str]] = field(default_factory=dict)
+    """Page → the pages that make a question about it need both: `told_apart`, or else all that tell of it or list it."""
+    num_steps: dict[str, int] = field(default_factory=dict)
+    """Page → how many pages in a row lead to it, each telling of the next, up to MAX_STEPS."""
+    namesakes: dict[str, list[str]] = field(default_factory=dict)
+    """Page → the other pages of its title."""
     hubs: list[str] = field(default_factory=list)
 
-    def leads(self, url: str) -> list[str]:
-        """Pages that lead to a page and make a question about it need both.
+    def told_apart(self, url: str) -> list[str]:
+        """The pages that tell of a page and that it does not lead back to: what they say is not on its own page as well.
 
-        The best tell of it in their text, not in a list, and are not led back to: what they say of it is then not told
-        by its own page as well. Failing those, pages that tell of it in their text, then all that lead to it.
+        Pages of the same title are left out: a name in the question would mean both.
         """
-        listed, forward = set(self.listed_by[url]), set(self.forward[url])
-        told = [source for source in self.backward[url] if source not in listed]
-        return [source for source in told if source not in forward] or told or self.backward[url]
+        back = {*self.told[url], *self.listed[url], *self.namesakes[url]}
+        return [source for source in self.told_by[url] if source not in back]
 
 
 def build_graph(snapshot: PageSource) -> LinkGraph:
     """Read every page once."""
     features: dict[str, _PageFeatures] = {}
-    pages_per_host: dict[str, int] = defaultdict(int)
     for url in sorted(snapshot.urls()):
         page = snapshot.page(url)
         if page is not None:
             features[url] = _PageFeatures.of(page)
-            pages_per_host[urlsplit(url).netloc] += 1
-    limits = {host: max(MIN_HUB_LINKS, MAX_LINK_SHARE * num) for host, num in pages_per_host.items()}
-    hubs = _find_hubs(features, limits)
+    hubs = _find_hubs(features)
     usable = {u for u, f in features.items() if MIN_TEXT_CHARS <= f.num_chars <= MAX_TEXT_CHARS and u not in hubs}
     graph = LinkGraph(urls=sorted(usable), hubs=sorted(hubs))
-    graph.forward = {url: [] for url in graph.urls}
-    graph.backward = {url: [] for url in graph.urls}
-    graph.listed_by = {url: [] for url in graph.urls}
+    for links in (graph.told, graph.told_by, graph.listed, graph.listed_by):
+        links |= {url: [] for url in graph.urls}
     for url in graph.urls:
-        listed = 0
-        for target in sorted(features[url].links & usable):
+        for target in sorted(features[url].links & usable - {url}):
             title = features[target].title
-            if target == url or not features[url].mentions(title):
-                continue
-            graph.forward[url].append(target)
-            graph.backward[target].append(url)
-            if features[url].lists(title):
+            if title in features[url].prose:
+                graph.told[url].append(target)
+                graph.told_by[target].append(url)
+            if title in features[url].lists:
+                graph.listed[url].append(target)
                 graph.listed_by[target].append(url)
-                listed += 1
-        graph.num_listed[url] = listed
+    by_title: dict[str, list[str]] = defaultdict(list)
+    for url in graph.urls:
+        by_title[features[url].title].append(url)
+    for url in graph.urls:
+        graph.namesakes[url] = [other for other in by_title[features[url].title] if other != url]
+        graph.leads[url] = graph.told_apart(url) or graph.told_by[url] or graph.listed_by[url]
+    apart = {url for url in graph.urls if graph.told_apart(url)}
+    for url in graph.urls:
+        # A page that it does lead back to makes a question need both as well if a third page leads to that one.
+        graph.leads[url] += [
+            source for source in graph.told_by[url] if source in apart and source not in graph.leads[url]
+        ]
+    graph.num_steps = _count_steps(graph)
     return graph
 
 
 @dataclass(frozen=True, slots=True)
 class _PageFeatures:
-    """What the graph needs of one page."""
+    """What the graph needs of one page: tokens joined by spaces, with a space at either end."""
 
     title: str
-    """Its title's tokens, with a space at either end."""
-    text: str
-    list_text: str
+    prose: str
+    lists: str
     num_chars: int
     links: frozenset[str]
 
     @classmethod
     def of(cls, page: Page) -> "_PageFeatures":
-        title = " ".join(tokens(base_title(page.title)))
-        text = f" {' '.join(tokens(page.text))} "
-        listed = f" {' '.join(tokens(' '.join(list_lines(page.text))))} "
-        return cls(f" {title} ", text, listed, len(page.text), frozenset(page.links))
+        entries = list_lines(page.text)
+        listed = set(entries)
+        prose = "\n".join(line for line in page.text.splitlines() if line not in listed)
+        title = _joined(base_title(page.title)) if tokens(page.title) else "\0"  # a page without title is not mentioned
+        return cls(title, _joined(prose), _joined("\n".join(entries)), len(page.text), frozenset(page.links))
 
-    def mentions(self, title: str) -> bool:
-        return bool(title.strip()) and title in self.text
 
-    def lists(self, title: str) -> bool:
-        return bool(title.strip()) and title in self.list_text
+def _joined(text: str) -> str:
+    return f" {' '.join(tokens(text))} "
 
 
 def list_lines(text: str) -> list[str]:
@@ -147,99 +162,126 @@ def list_lines(text: str) -> list[str]:
     return entries
 
 
-def _find_hubs(features: dict[str, _PageFeatures], limits: dict[str, float]) -> set[str]:
+def _find_hubs(features: dict[str, _PageFeatures]) -> set[str]:
     """Pages with more links to or from them than a page of their host should have."""
-    num_inbound: dict[str, int] = defaultdict(int)
-    for url, page in features.items():
-        for target in page.links:
-            if target in features and target != url:
-                num_inbound[target] += 1
-    hubs = {url for url, num in num_inbound.items() if num > limits[urlsplit(url).netloc]}
+    pages_per_host = Counter(urlsplit(url).netloc for url in features)
+    limits = {host: max(MIN_HUB_LINKS, MAX_LINK_SHARE * num) for host, num in pages_per_host.items()}
+    num_inbound = Counter(target for url, page in features.items() for target in page.links if target != url)
+    hubs = {url for url in features if num_inbound[url] > limits[urlsplit(url).netloc]}
     for url, page in features.items():
         if sum(1 for target in page.links if target in features and target not in hubs) > limits[urlsplit(url).netloc]:
             hubs.add(url)
     return hubs
 
 
+def _count_steps(graph: LinkGraph) -> dict[str, int]:
+    """For every page the length of the longest way that leads to it (ways may pass a page twice)."""
+    num_steps = dict.fromkeys(graph.urls, 0)
+    for length in range(1, MAX_STEPS + 1):
+        for url in [u for u in graph.urls if any(num_steps[other] >= length - 1 for other in graph.told_by[u])]:
+            num_steps[url] = length
+    return num_steps
+
+
 def walk_groups(graph: LinkGraph, kind: QAKind, *, size: int, seed: int, prefix: str = "") -> Iterator[PageGroup]:
-    """Groups of two to `size` pages (one for easy_to_hard), each set of pages once, until there are no new ones.
+    """Groups of two to `size` pages, each set of pages once, until there are no new ones.
 
-    The sequence is a function of the graph, the kind, `size` and `seed`; a group's place in it is its id.
+    For easy_to_hard they have one page each, which comes back up to MAX_TURNS times, for other questions. The sequence is a
+    function of the graph, the kind, `size` and `seed`; a group's place in it is its id.
     """
-    origins = _origins(graph, kind)
-    derive_rng(seed, kind, "order").shuffle(origins)
-    seen: set[frozenset[str]] = set()
-    index, turn, found = 0, 0, True
-    while origins and found:
-        found = False
-        for number, origin in enumerate(origins):
-            for attempt in range(_TRIES):
-                rng = derive_rng(seed, kind, turn, number, attempt)
-                urls = _grow(graph, kind, origin, size, rng)
-                if len(urls) >= (1 if kind is QAKind.EASY_TO_HARD else 2) and frozenset(urls) not in seen:
-                    seen.add(frozenset(urls))
-                    found = True
-                    yield PageGroup(f"{prefix}{kind}-{index:05d}", kind, urls)
-                    index += 1
-                    break
-        turn += 1
+    seen: set[tuple[int, frozenset[str]]] = set()
+    is_single = kind is QAKind.EASY_TO_HARD
+    tiers = _origins(graph, kind, derive_rng(seed, kind, "order"))
+    walks = ((t, turn, n) for t, tier in enumerate(tiers) for turn in range(MAX_TURNS) for n in range(len(tier)))
+    index = 0
+    for tier, turn, number in walks:
+        for attempt in range(_TRIES):
+            rng = derive_rng(seed, kind, tier, turn, number, attempt)
+            urls = _grow(graph, kind, tiers[tier][number], size, rng)
+            key = (turn if is_single else 0, frozenset(urls))
+            if key not in seen and (is_single or len(urls) > 1):
+                seen.add(key)
+                yield PageGroup(f"{prefix}{kind}-{index:05d}", kind, urls)
+                index += 1
+                break
 
 
-def _origins(graph: LinkGraph, kind: QAKind) -> list[tuple[str, ...]]:
-    """The pages that walks of this kind begin from."""
-    match kind:
-        case QAKind.EASY_TO_HARD:
-            return [(url,) for url in graph.urls]
-        case QAKind.MULTI_HOP:
-            return [(url,) for url in graph.urls if graph.forward[url]]
-        case QAKind.COUNT:
-            holders = [u for u in graph.urls if graph.num_listed[u] >= MIN_LIST_ITEMS and graph.backward[u]]
-            return [(url,) for url in holders]
-        case QAKind.INTERSECTION:
-            return _fork_origins(graph)
+def _origins(graph: LinkGraph, kind: QAKind, rng: random.Random) -> list[list[tuple[str, ...]]]:
+    """The pages that walks of this kind begin from, in the order of the walks: the promising ones, then the others."""
+    tiers: list[list[tuple[str, ...]]]
+    if kind is QAKind.MULTI_HOP:
+        tiers = [[(url,) for url in graph.urls if graph.told[url]]]
+    elif kind is QAKind.INTERSECTION:
+        tiers = _fork_origins(graph)
+    else:
+        # What nothing leads to cannot be described through anything else.
+        apart = {url for url in graph.urls if graph.told_apart(url)}
+        tiers = [[(url,) for url in graph.urls if (url in apart) is promising] for promising in (True, False)]
+    for tier in tiers:
+        rng.shuffle(tier)
+    return [_by_list_length(graph, tier) for tier in tiers] if kind is QAKind.COUNT else tiers
 
 
-def _fork_origins(graph: LinkGraph) -> list[tuple[str, ...]]:
-    """(M, A, B) where A and B list M and, as far as links show, no other page; failing that, share others too."""
-    members: dict[str, set[str]] = defaultdict(set)
-    for page, holders in graph.listed_by.items():
-        for holder in holders:
-            members[holder].add(page)
+def _by_list_length(graph: LinkGraph, origins: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """The origins that hold lists and are led to, lists of all lengths in turn: rare ones are not drowned by common ones.
+
+    A page whose length is rare comes up again, up to MAX_LIST_VISITS times, before all of a common length have come once.
+    """
+    by_length: dict[int, list[tuple[str, ...]]] = defaultdict(list)
+    for origin in origins:
+        if len(graph.listed[origin[0]]) >= MIN_LIST_ITEMS and graph.leads[origin[0]]:
+            by_length[len(graph.listed[origin[0]])].append(origin)
+    order: list[tuple[str, ...]] = []
+    for number in range(max(map(len, by_length.values()), default=0)):
+        for length in sorted(by_length):
+            same = by_length[length]
+            if number < MAX_LIST_VISITS * len(same):
+                order.append(same[number % len(same)])
+    return order
+
+
+def _fork_origins(graph: LinkGraph) -> list[list[tuple[str, ...]]]:
+    """(M, A, B) where A and B list M and, as far as links show, no other page; then those that share others too."""
     unique: list[tuple[str, ...]] = []
     shared: list[tuple[str, ...]] = []
+    num_forks: Counter[str] = Counter()
     for middle, holders in graph.listed_by.items():
         pairs = list(combinations(holders, 2))
         derive_rng("pairs", middle).shuffle(pairs)
-        forks = [(middle, a, b) for a, b in pairs if len(members[a]) > 1 and len(members[b]) > 1]
-        only = [fork for fork in forks if members[fork[1]] & members[fork[2]] == {middle}]
-        unique += only[:_MAX_PAIRS_PER_PAGE]
-        shared += [fork for fork in forks if fork not in only][: _MAX_PAIRS_PER_PAGE - len(only)]
-    return unique or shared
+        for first, second in pairs:
+            both = set(graph.listed[first]) & set(graph.listed[second])
+            if len(graph.listed[first]) < 2 or len(graph.listed[second]) < 2:
+                continue
+            if max(num_forks[first], num_forks[second], num_forks[middle]) >= MAX_FORKS:
+                continue
+            num_forks.update((first, second, middle))
+            (unique if len(both) == 1 else shared).append((middle, first, second))
+    return [unique, shared]
 
 
 def _grow(graph: LinkGraph, kind: QAKind, origin: Sequence[str], size: int, rng: random.Random) -> tuple[str, ...]:
-    """A group from its origin: forwards along links, backwards from a list's holder, or around a fork."""
+    """A group from its origin: forwards from page to page, backwards from a list's holder, or around a fork."""
     match kind:
         case QAKind.EASY_TO_HARD:
             return tuple(origin)
         case QAKind.MULTI_HOP:
-            return _chain(graph.forward.__getitem__, origin[0], size, rng)
+            return _chain(graph.told, origin[0], size, rng)
         case QAKind.COUNT:
             return _chain(graph.leads, origin[0], size, rng)[::-1]
         case QAKind.INTERSECTION:
             middle, first, second = origin
             group = [first, second, middle]
-            leads = [url for side in (first, second) for url in graph.leads(side) if url not in group]
+            leads = [url for side in (first, second) for url in graph.leads[side] if url not in group]
             if size > len(group) and leads:
                 group.insert(0, rng.choice(leads))
             return tuple(group)
 
 
-def _chain(links: Callable[[str], list[str]], start: str, size: int, rng: random.Random) -> tuple[str, ...]:
+def _chain(links: dict[str, list[str]], start: str, size: int, rng: random.Random) -> tuple[str, ...]:
     """Up to `size` pages, each linked with the one before, none twice."""
     chain = [start]
     while len(chain) < size:
-        onward = [url for url in links(chain[-1]) if url not in chain]
+        onward = [url for url in links[chain[-1]] if url not in chain]
         if not onward:
             break
         chain.append(rng.choice(onward))

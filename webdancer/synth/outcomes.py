@@ -30,6 +30,8 @@ class DropReason(StrEnum):
     # beside the other questions
     DUPLICATE = "duplicate"
     NEAR_DUPLICATE = "near_duplicate"
+    PAGES_TOO_COMMON = "pages_too_common"
+    """So many questions need the very same pages already."""
     ANSWER_TOO_COMMON = "answer_too_common"
     SURPLUS = "surplus"
     """A good question, but the aim was reached before it."""

@@ -98,10 +98,10 @@ async def synthesise(
         StoreError: the files cannot be written, or another run writes them.
     """
     aims = _aims(num_questions)
-    roles = _Roles(snapshot, Web(search, reader), writer, rewriter, answerer, settings, seed)
+    graph = build_graph(snapshot)
+    roles = _Roles(snapshot, Web(search, reader, graph.num_steps), writer, rewriter, answerer, settings, seed)
     selector = Selector(aims, settings)
     path = out / f"{prefix}qa_groups.jsonl"
-    graph = build_graph(snapshot)
     log.info("link graph: %d pages to ask about, %d hubs left out", len(graph.urls), len(graph.hubs))
     with RecordWriter(path, GroupOutcome) as store:
         done = {outcome.id: outcome for outcome in read_records(path, GroupOutcome)}
