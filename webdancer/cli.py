@@ -297,7 +297,7 @@ def world_serve(
 
 def _stop_at_end_of_stdin() -> None:
     """Ask this process to end once whoever started it is gone, even by kill -9."""
-    while sys.stdin.buffer.read(4096):
+    while os.read(0, 4096):  # not sys.stdin: a thread that waits in it breaks the interpreter's end
         pass
     os.kill(os.getpid(), signal.SIGTERM)
 

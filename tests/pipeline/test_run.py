@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-
 from run_records import load_run
+
 from webdancer.records import QA, Trajectory
 from webdancer.store import read_records
 

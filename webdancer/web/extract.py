@@ -10,7 +10,6 @@ import re
 from dataclasses import dataclass
 from datetime import date
 
-import trafilatura
 from resiliparse.extract.html2text import extract_plain_text
 from selectolax.lexbor import LexborHTMLParser
 
@@ -18,7 +17,6 @@ from webdancer.web.boilerplate import cut_boilerplate, main_element
 from webdancer.web.charset import decode
 from webdancer.web.layout import clean, html_to_text
 from webdancer.web.metadata import declared_date, page_title, shown_date
-from webdancer.web.pdf import extract_pdf
 from webdancer.web.urls import canonical_url
 
 log = logging.getLogger(__name__)
@@ -35,6 +33,7 @@ _NO_TEXT_CHARS = 40
 _MAX_DEPTH = 2000
 """Elements within elements; parsing takes time with the square of it. What stands deeper is cut off."""
 _MAX_UNCHECKED_TAGS = 8000
+_CHUNK_CHARS = 8192
 _MAX_RESILIPARSE_TAGS = 3000
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
 _VOID = frozenset(
@@ -79,6 +78,8 @@ def extract(body: bytes, *, url: str, content_type: str | None) -> Extracted:
     if kind == "html":
         return _from_html(_cut_deep(decode(body, content_type)[:_MAX_HTML_CHARS]), url)
     if kind == "pdf":
+        from webdancer.web.pdf import extract_pdf  # pypdf and trafilatura take 0.1 s each to import; few pages need them
+
         pdf = extract_pdf(body)
         links = dict.fromkeys(link for uri in pdf.uris if (link := canonical_url(uri, url)))
         return Extracted(pdf.title, pdf.text, tuple(links), pdf.published, needs_javascript=False)
@@ -109,7 +110,7 @@ def _kind(body: bytes, content_type: str | None) -> str | None:
 
 def _cut_deep(html: str) -> str:
     """HTML up to where its elements nest absurdly deep."""
-    if html.count("<") <= _MAX_UNCHECKED_TAGS:
+    if html.count("<") <= _MAX_UNCHECKED_TAGS or _is_shallow(html):
         return html
     depth = 0
     for tag in _TAG.finditer(html):
@@ -119,6 +120,22 @@ def _cut_deep(html: str) -> str:
             if depth > _MAX_DEPTH:
                 return html[: tag.start()]
     return html
+
+
+def _is_shallow(html: str) -> bool:
+    """Whether counting tags chunk by chunk, much cheaper than looking at each, already bounds the depth.
+
+    No chunk can bring more depth than it opens elements; tags that never close make the bound larger than the truth.
+    """
+    depth = 0
+    for start in range(0, len(html), _CHUNK_CHARS):
+        end = start + _CHUNK_CHARS
+        num_closing = html.count("</", start, end)
+        num_opening = html.count("<", start, end) - num_closing
+        if depth + num_opening > _MAX_DEPTH:
+            return False
+        depth = max(0, depth + num_opening - num_closing)
+    return True
 
 
 def _from_html(html: str, url: str) -> Extracted:
@@ -169,6 +186,8 @@ def _second_opinion(html: str, text: str) -> str:
     if len(whole) < _SUSPICIOUS_RATIO * max(len(text), 20):
         return text
     if len(html) <= _MAX_TRAFILATURA_CHARS and html.count("<") <= _MAX_TRAFILATURA_TAGS:
+        import trafilatura
+
         read = trafilatura.extract(html, fast=True, include_tables=True)
         if read and len(read) * 2 > len(whole):
             return clean(read)
