@@ -12,8 +12,9 @@ resumed asks for the same groups and ends with the same records as one that was 
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -107,22 +108,15 @@ async def synthesise(
         done = {outcome.id: outcome for outcome in read_records(path, GroupOutcome)}
         counts = SynthCounts(aims={str(kind): aim for kind, aim in aims.items()})
         for kind, aim in aims.items():
-            size = settings.pages_per_group
-            groups = walk_groups(graph, kind, size=size, seed=seed, prefix=prefix)
-            max_groups = math.ceil(aim * settings.max_groups_per_question)
-            num_groups = 0
-            while num_next := _round_size(aim, selector.num_kept(kind), num_groups, max_groups, settings):
-                outcomes = await _run_round(roles, list(islice(groups, num_next)), done, store)
-                if not outcomes:
-                    break
+            groups = walk_groups(graph, kind, size=settings.pages_per_group, seed=seed, prefix=prefix)
+            async for outcomes in _rounds(roles, groups, aim, partial(selector.num_kept, kind), done, store):
                 selector.add(outcomes)
-                num_groups += len(outcomes)
                 _count(counts, selector, kind, outcomes)
                 on_progress(counts)
-            log.info("%s: %d of %d questions from %d groups", kind, selector.num_kept(kind), aim, num_groups)
-    write_records(out / f"{prefix}qa_lineage.jsonl", selector.lineage)
-    write_records(out / f"{prefix}qa_dropped.jsonl", selector.dropped)
-    write_records(out / f"{prefix}qa.jsonl", assign_splits(selector.kept))
+            log.info("%s: %d of %d questions", kind, selector.num_kept(kind), aim)
+        write_records(out / f"{prefix}qa_lineage.jsonl", selector.lineage)
+        write_records(out / f"{prefix}qa_dropped.jsonl", selector.dropped)
+        write_records(out / f"{prefix}qa.jsonl", assign_splits(selector.kept))
     return counts
 
 
@@ -146,6 +140,24 @@ def _round_size(aim: int, num_kept: int, num_groups: int, max_groups: int, setti
     per_group = max(num_kept, 1) / num_groups if num_groups else settings.questions_per_group
     wanted = max(_MIN_ROUND, math.ceil(missing / per_group))
     return min(wanted, max(num_groups, missing, _MIN_ROUND), max_groups - num_groups)
+
+
+async def _rounds(
+    roles: _Roles,
+    groups: Iterator[PageGroup],
+    aim: int,
+    num_kept: Callable[[], int],
+    done: dict[str, GroupOutcome],
+    store: RecordWriter[GroupOutcome],
+) -> AsyncIterator[list[GroupOutcome]]:
+    """The outcomes of one kind's groups, round by round, until the aim is reached or the groups are spent."""
+    max_groups, num_groups = math.ceil(aim * roles.settings.max_groups_per_question), 0
+    while num_next := _round_size(aim, num_kept(), num_groups, max_groups, roles.settings):
+        outcomes = await _run_round(roles, list(islice(groups, num_next)), done, store)
+        if not outcomes:
+            return
+        num_groups += len(outcomes)
+        yield outcomes
 
 
 async def _run_round(
