@@ -1,0 +1,68 @@
+"""What the documents show works: commands exist with their options, settings are valid, files named are there."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from webdancer.cli import app
+from webdancer.config import load_config, parse_config
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXT = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in DOCUMENTS}
+COMMAND = re.compile(r"(?:^|[`/ ])webdancer ((?:world )?[a-z]+)((?: [^`\n#|]*)?)", re.MULTILINE)
+
+
+def shown_commands() -> list[tuple[str, str, str]]:
+    """(document, subcommand, the rest of the line) wherever a document shows a command in code."""
+    found = []
+    for name, text in TEXT.items():
+        for code in re.findall(r"```[a-z]*\n(.*?)```|`([^`\n]+)`", text, re.DOTALL):
+            for command, rest in COMMAND.findall("".join(code)):
+                found += [(name, each, rest) for each in [command]]
+    return found
+
+
+def test_documents_show_commands() -> None:
+    assert len({command for _, command, _ in shown_commands()}) >= 8
+
+
+@pytest.mark.parametrize(("document", "command", "rest"), shown_commands())
+def test_shown_commands_exist_with_their_options(document: str, command: str, rest: str) -> None:
+    result = CliRunner().invoke(app, [*command.split(), "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})
+    assert result.exit_code == 0, f"{document}: webdancer {command}"
+    for option in re.findall(r"(?<!\S)\[?(--[a-z-]+)", rest):
+        assert option in result.output, f"{document}: webdancer {command} has no {option}"
+
+
+def test_every_command_is_in_the_readme() -> None:
+    shown = TEXT["README.md"]
+    missing = [name for name in get_command(app).commands if not re.search(rf"\b{name}\b", shown)]  # type: ignore[attr-defined]
+    assert missing == []
+
+
+@pytest.mark.parametrize("name", TEXT)
+def test_shown_settings_are_valid(name: str) -> None:
+    for block in re.findall(r"```toml\n(.*?)```", TEXT[name], re.DOTALL):
+        parse_config(tomllib.loads(block), source=name)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda path: path.name)
+def test_shipped_settings_are_valid(path: Path) -> None:
+    load_config(path)
+
+
+@pytest.mark.parametrize("name", TEXT)
+def test_links_and_named_files_are_there(name: str) -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)", TEXT[name]):
+        assert (ROOT / name).parent.joinpath(target).exists(), f"{name} links to {target}"
+    for path in re.findall(r"`((?:webdancer|tests|benchmarks|configs|docs)/[\w./-]+\.\w+)`", TEXT[name]):
+        assert (ROOT / path).exists(), f"{name} names {path}"
+    if name == "docs/paper_map.md":
+        rooms = re.findall(r"`([a-z]+/[\w./]+\.(?:py|md))`", TEXT[name])
+        assert len(rooms) > 15
+        assert [path for path in rooms if not (ROOT / "webdancer" / path).exists()] == []
