@@ -335,11 +335,41 @@ async def test_finished_crawl_is_not_repeated(site: LocalSite, tmp_path: Path) -
     assert len(site.requests) == num_requests
 
 
+async def test_crawl_without_any_page_can_be_repeated(
+    site: LocalSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server was down; the same command must be able to find it up again."""
+    monkeypatch.setattr(robots_module, "_RETRY_AFTER_S", (0.01,))
+    site.pages["/robots.txt"] = (500, {}, b"")
+    first = await crawl(settings(site), tmp_path)
+    assert (first.num_pages, first.num_robots_blocked, first.finished) == (0, 1, True)
+    del site.pages["/robots.txt"]
+    site.pages["/"] = html()
+    second = await crawl(settings(site), tmp_path)
+    assert (second.num_pages, second.num_robots_blocked, second.finished) == (1, 0, True)
+
+
+async def test_own_headers_replace_ours_and_robots_txt_is_read_for_the_own_name(
+    site: LocalSite, tmp_path: Path
+) -> None:
+    seen = []
+
+    async def page(request: web.BaseRequest) -> web.Response:
+        seen.append((request.headers.getall("User-Agent"), request.headers["X-Key"]))
+        return web.Response(body=html("/private"), headers={"Content-Type": HTML})
+
+    site.pages["/"] = site.pages["/private"] = page
+    site.pages["/robots.txt"] = robots_txt("User-agent: mybot\nDisallow: /private\n")
+    counts = await crawl(settings(site, headers={"user-agent": "mybot/2", "X-Key": "1"}), tmp_path)
+    assert seen == [(["mybot/2"], "1")]
+    assert (counts.num_pages, counts.num_robots_blocked) == (1, 1)
+
+
 async def test_other_settings_need_another_folder(site: LocalSite, tmp_path: Path) -> None:
     site.pages["/"] = html()
     await crawl(settings(site), tmp_path)
     await crawl(settings(site, timeout_s=7.0, max_per_host=2), tmp_path)
-    with pytest.raises(SnapshotError, match="other settings"):
+    with pytest.raises(SnapshotError, match=r"other settings \(max_depth: got 3, begun with 12\)"):
         await crawl(settings(site, max_depth=3), tmp_path)
 
 
@@ -354,7 +384,7 @@ async def test_two_crawls_cannot_share_a_folder(site: LocalSite, tmp_path: Path)
     site.pages["/"] = wait
     first = asyncio.create_task(crawl(settings(site), tmp_path))
     await started.wait()
-    with pytest.raises(SnapshotError, match="locked"):
+    with pytest.raises(SnapshotError, match="another process is crawling into this folder"):
         await crawl(settings(site), tmp_path)
     go_on.set()
     assert (await first).num_pages == 1
@@ -367,6 +397,8 @@ async def test_two_crawls_cannot_share_a_folder(site: LocalSite, tmp_path: Path)
         ({"urls": ("site.example",)}, "got 'site.example', expected an http"),
         ({"include": ("(",)}, r"crawl.include: got '\('"),
         ({"resolve": {"a": "b"}}, "expected address:port"),
+        ({"headers": {"Bad name": "x"}}, "got 'Bad name': 'x', which is no HTTP header"),
+        ({"headers": {"X": "a\r\nY: b"}}, "which is no HTTP header on one line"),
     ],
 )
 async def test_wrong_settings(site: LocalSite, tmp_path: Path, changes: dict[str, object], message: str) -> None:

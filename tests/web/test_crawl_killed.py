@@ -7,7 +7,9 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
 from aiohttp import web
+from fastwarc.warc import ArchiveIterator, WarcRecordType
 from local_site import HTML, LocalSite, html
 
 from webdancer.config import CrawlSettings
@@ -23,6 +25,19 @@ from webdancer.web import crawl
 crawl._COMMIT_EVERY = 7  # several commits in a small site
 print("begun", flush=True)
 asyncio.run(crawl.crawl(CrawlSettings.model_validate_json(sys.argv[1]), Path(sys.argv[2])))
+"""
+_ON_A_SMALL_DISK = """
+import asyncio, resource, sys
+from pathlib import Path
+from webdancer.config import CrawlSettings
+from webdancer.errors import SnapshotError
+from webdancer.web import crawl
+crawl._COMMIT_EVERY = 7
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
+try:
+    asyncio.run(crawl.crawl(CrawlSettings.model_validate_json(sys.argv[1]), Path(sys.argv[2])))
+except SnapshotError as error:
+    sys.exit(str(error))
 """
 NUM_PAGES = 150
 
@@ -81,3 +96,32 @@ async def test_killed_crawls_end_like_an_undisturbed_one(tmp_path: Path) -> None
     same = expected_counts.model_dump(exclude={"seconds", "pages_per_s"})
     assert {key: counts[key] for key in same} == same
     assert (same["num_pages"], same["num_duplicates"], same["num_redirects"]) == (136, 7, 7)
+
+
+def urls_in_warc(out: Path) -> list[str]:
+    return sorted(
+        record.headers["WARC-Target-URI"]
+        for file in sorted((out / "warc").iterdir())
+        for record in ArchiveIterator(str(file), record_types=WarcRecordType.response)
+    )
+
+
+@pytest.mark.parametrize("max_file_bytes", [5_000, 20_000, 60_000, 90_000])
+async def test_a_full_disk_loses_and_doubles_nothing(tmp_path: Path, max_file_bytes: int) -> None:
+    """Files that may not grow stand for the disk, whichever of them meets the limit first."""
+    out = tmp_path / "small"
+    async with make_site() as site:
+        settings = CrawlSettings(urls=("http://site.example/",), resolve={"site.example": site.address}, max_depth=50)
+        await crawl(settings, tmp_path / "whole")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", _ON_A_SMALL_DISK, settings.model_dump_json(), str(out), str(max_file_bytes),
+            stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        _, message = await process.communicate()
+        assert process.returncode == 1
+        assert "Traceback" not in message.decode()
+        assert str(out) in message.decode()
+        await crawl(settings, out)
+    assert contents(out) == contents(tmp_path / "whole")
+    assert urls_in_warc(out) == urls_in_warc(tmp_path / "whole")
+    assert len(urls_in_warc(out)) == 136

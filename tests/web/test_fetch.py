@@ -212,11 +212,11 @@ async def test_each_hop_is_checked(site: LocalSite) -> None:
     site.pages |= {"/a": (302, {"Location": "/b"}, b""), "/b": (302, {"Location": "/secret"}, b"")}
 
     async def check(url: str) -> FetchProblem | None:
-        return FetchProblem.FORBIDDEN_BY_ROBOTS if url.endswith("/secret") else None
+        return FetchProblem.OUT_OF_SCOPE if url.endswith("/secret") else None
 
     async with Fetcher(settings(site)) as fetcher:
         result = await fetcher.fetch(HOST + "/a", check_hop=check)
-    assert result.problem is FetchProblem.FORBIDDEN_BY_ROBOTS
+    assert result.problem is FetchProblem.OUT_OF_SCOPE
     assert site.paths == ["/a", "/b"]
 
 

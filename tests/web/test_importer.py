@@ -15,7 +15,7 @@ import pytest
 
 from webdancer.errors import SnapshotError
 from webdancer.web.importer import index_warcs
-from webdancer.web.snapshot import Snapshot
+from webdancer.web.snapshot import Snapshot, SnapshotWriter
 
 _SITE = {
     "/": b"<title>Home</title><main><h1>Home</h1><p>Lighthouses of the north.</p><a href='/a.html'>a</a>"
@@ -218,3 +218,35 @@ def test_what_is_no_warc_is_named(tmp_path: Path) -> None:
     with pytest.raises(SnapshotError, match="no such file"):
         index_warcs([tmp_path / "missing.warc.gz"], tmp_path / "snap2")
     assert not (tmp_path / "snap2").exists()
+
+
+def test_importing_again_makes_no_page_of_a_duplicate(tmp_path: Path) -> None:
+    """After a kill the same command runs again: equal pages stay aliases of the one that is in already."""
+    http = _http("200 OK", [("Content-Type", "text/html")], _page("tide"))
+    records = [_record("response", f"http://d.example/{n}", http) for n in range(2)]
+    (tmp_path / "d.warc.gz").write_bytes(b"".join(records))
+    for num_new in (1, 0):
+        counts = index_warcs([tmp_path / "d.warc.gz"], tmp_path / "snap")
+        assert (counts.num_pages, counts.num_already_in, counts.num_same_content) == (num_new, 1 - num_new, 1)
+    with Snapshot.open(tmp_path / "snap") as snapshot:
+        assert snapshot.urls() == ["http://d.example/0"]
+
+
+def test_equal_pages_without_text_are_counted_as_such(tmp_path: Path) -> None:
+    http = _http("200 OK", [("Content-Type", "text/html")], b"<html><body></body></html>")
+    records = [_record("response", f"http://e.example/{n}", http) for n in range(2)]
+    (tmp_path / "e.warc.gz").write_bytes(b"".join(records))
+    counts = index_warcs([tmp_path / "e.warc.gz"], tmp_path / "snap")
+    assert (counts.num_without_text, counts.num_same_content) == (2, 0)
+
+
+def test_files_of_the_user_in_the_snapshot_are_not_removed(tmp_path: Path) -> None:
+    """`wget --warc-file=SNAPSHOT/warc/mine` once lost its file to the next command."""
+    http = _http("200 OK", [("Content-Type", "text/html")], _page("tide"))
+    (tmp_path / "warc").mkdir()
+    mine = tmp_path / "warc" / "mine.warc.gz"
+    mine.write_bytes(_record("response", "http://f.example/", http))
+    with pytest.raises(SnapshotError, match="choose another --out"):
+        index_warcs([mine], tmp_path)
+    SnapshotWriter(tmp_path).close()
+    assert mine.exists()

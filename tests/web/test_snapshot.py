@@ -266,3 +266,9 @@ def test_kill_9_loses_nothing_that_was_flushed(tmp_path: Path) -> None:
         for record in ArchiveIterator(str(file), verify_digests=True, record_types=WarcRecordType.response)
     ]
     assert stored == urls
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(SnapshotError, match=r"file: cannot be written: File exists; choose another folder"):
+        SnapshotWriter(tmp_path / "file")

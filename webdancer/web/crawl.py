@@ -16,7 +16,9 @@ Departures: links of a duplicate are not followed; which hosts' pages fill `max_
 
 import asyncio
 import contextlib
+import json
 import logging
+import sqlite3
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
@@ -80,38 +82,67 @@ OnPage = Callable[[CrawlCounts], None]
 async def crawl(settings: CrawlSettings, out: Path, *, on_page: OnPage | None = None) -> CrawlCounts:
     """Crawl from `settings.urls` into the snapshot folder `out`; goes on where an earlier run in that folder stopped.
 
-    A finished crawl is not repeated. The frontier stays as `frontier.sqlite`, the counts as `crawl.json`.
+    A finished crawl is not repeated, unless it found no page at all (the server was down). The frontier stays as
+    `frontier.sqlite`, the counts as `crawl.json`.
 
     Args:
         on_page: called with the counts so far after each URL that was dealt with.
 
     Raises:
         ConfigError: no roots, or a setting that does not fit.
-        SnapshotError: `out` holds a crawl with other settings, or another process writes it.
+        SnapshotError: `out` holds a crawl with other settings, another process writes it, or the disk is full.
     """
     scope = Scope(settings)
-    with contextlib.closing(Frontier(out / "frontier.sqlite")) as frontier:
-        _check_identity(frontier, settings, scope, out)
-        if frontier.meta("finished") is None:
-            with SnapshotWriter(out) as writer:
-                async with _open(settings, scope, frontier, writer) as run:
-                    await run.run(on_page)
-                _write_aliases(frontier, writer)
-            frontier.set_meta("finished", "1")
-            frontier.commit()
-        counts = _counts(frontier.tally(), frontier)
+    try:
+        with contextlib.closing(Frontier(out / "frontier.sqlite")) as frontier:
+            _check_identity(frontier, settings, scope, out)
+            if frontier.meta("finished") is None or not any(frontier.rows([UrlState.PAGE])):
+                await _crawl(settings, scope, frontier, out, on_page)
+            counts = _counts(frontier.tally(), frontier)
+    except sqlite3.Error as error:
+        raise SnapshotError(
+            f"{out / 'frontier.sqlite'}: could not be written: {error}. Nothing that was committed before is lost; "
+            "free some space and run the same command again"
+        ) from error
     write_json(out / "crawl.json", counts.model_dump())
     return counts
+
+
+async def _crawl(settings: CrawlSettings, scope: Scope, frontier: Frontier, out: Path, on_page: OnPage | None) -> None:
+    """Crawl to the end what is not finished."""
+    if frontier.meta("finished") is not None:
+        frontier.clear()
+    with SnapshotWriter(out) as writer:
+        async with _open(settings, scope, frontier, writer) as run:
+            await run.run(on_page)
+        _write_aliases(frontier, writer)
+    frontier.set_meta("finished", "1")
+    frontier.commit()
 
 
 def _check_identity(frontier: Frontier, settings: CrawlSettings, scope: Scope, out: Path) -> None:
     """Refuse to mix two crawls in one folder."""
     identity = str(sorted(scope.roots)) + settings.model_dump_json(exclude=set(_NOT_IDENTITY))
-    if (found := frontier.meta("settings") or frontier.set_meta("settings", identity)) != identity:
+    found = frontier.meta("settings")
+    if found is None:
+        frontier.set_meta("settings", identity)
+        frontier.commit()
+    elif found != identity:
+        old, new = _by_name(found), _by_name(identity)
+        changes = [
+            f"{name}: got {new.get(name)!r}, begun with {old.get(name)!r}"
+            for name in sorted(old.keys() | new.keys())
+            if old.get(name) != new.get(name)
+        ]
         raise SnapshotError(
-            f"{out}: holds a crawl with other settings (got {found}, expected {identity}); "
+            f"{out}: holds a crawl with other settings ({'; '.join(changes)}); "
             "choose another folder, or give the settings that it was begun with"
         )
+
+
+def _by_name(identity: str) -> dict[str, object]:
+    roots, _, settings = identity.partition("{")
+    return {"urls": roots, **json.loads("{" + settings)}
 
 
 @contextlib.asynccontextmanager

@@ -78,7 +78,9 @@ def extract(body: bytes, *, url: str, content_type: str | None) -> Extracted:
     if kind == "html":
         return _from_html(_cut_deep(decode(body, content_type)[:_MAX_HTML_CHARS]), url)
     if kind == "pdf":
-        from webdancer.web.pdf import extract_pdf  # pypdf and trafilatura take 0.1 s each to import; few pages need them
+        from webdancer.web.pdf import (
+            extract_pdf,
+        )  # pypdf and trafilatura take 0.1 s each to import; few pages need them
 
         pdf = extract_pdf(body)
         links = dict.fromkeys(link for uri in pdf.uris if (link := canonical_url(uri, url)))

@@ -5,7 +5,7 @@ resolves to and what is connected to is decided in one place, `_connector`. The 
 one are noticed by `web.extract`.
 """
 
-import hashlib
+import re
 import zlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -26,6 +26,9 @@ from webdancer.web.urls import canonical_url
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _TEXT_TYPES = frozenset({"application/xml", "application/xhtml+xml", "application/json", "application/pdf"})
 _NOT_PAGES = frozenset({"text/css", "text/javascript", "text/ecmascript", "text/calendar", "text/vcard"})
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A token (RFC 9110, section 5.6.2)."""
+_HEADER_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
 _MIN_BOMB_BYTES = 1_000_000
 """A body smaller than this is never called a bomb, however well it compresses."""
 _MAX_DRAINED_BYTES = 65_536
@@ -52,7 +55,6 @@ class FetchProblem(StrEnum):
     BAD_REDIRECT = "bad_redirect"
     REDIRECT_LOOP = "redirect_loop"
     TOO_MANY_REDIRECTS = "too_many_redirects"
-    FORBIDDEN_BY_ROBOTS = "forbidden_by_robots"
     OUT_OF_SCOPE = "out_of_scope"
 
 
@@ -84,11 +86,6 @@ class FetchResult:
     detail: str = ""
     location: str | None = None
     """Canonical target where this is a redirect that was not followed."""
-
-    @property
-    def content_hash(self) -> str:
-        """Hex SHA-256 of the body after content decoding."""
-        return hashlib.sha256(self.body).hexdigest()
 
 
 class MappedResolver(AbstractResolver):
@@ -131,23 +128,37 @@ class Fetcher:
     """Fetches pages over HTTP under the limits of the settings. Used as an async context manager.
 
     Cookies are not kept, so that a page does not depend on what was fetched before it.
+
+    Raises:
+        ConfigError: a header of the settings cannot be sent.
     """
 
     def __init__(self, settings: CrawlSettings) -> None:
         self._settings = settings
         self._session: aiohttp.ClientSession | None = None
+        self._headers = CIMultiDict(
+            {
+                "User-Agent": settings.user_agent,
+                "Accept": "text/html,application/xhtml+xml,application/pdf;q=0.9,text/*;q=0.9,*/*;q=0.5",
+                "Accept-Encoding": "gzip, deflate",
+            }
+        )
+        for name, value in settings.headers.items():
+            if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+                raise ConfigError(f"crawl.headers: got {name!r}: {value!r}, which is no HTTP header on one line")
+            self._headers[name] = value
+
+    @property
+    def user_agent(self) -> str:
+        """The name that servers are given."""
+        return self._headers["User-Agent"]
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
             connector=_connector(self._settings),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=self._settings.timeout_s),
-            headers={
-                "User-Agent": self._settings.user_agent,
-                "Accept": "text/html,application/xhtml+xml,application/pdf;q=0.9,text/*;q=0.9,*/*;q=0.5",
-                "Accept-Encoding": "gzip, deflate",
-            }
-            | self._settings.headers,
+            headers=self._headers,
             auto_decompress=False,
             max_line_size=16_384,
             max_field_size=65_536,

@@ -85,15 +85,19 @@ class Frontier:
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, isolation_level=None, timeout=0.5)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
             self._db.executescript(_SCHEMA)
             self._db.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as error:
+        except (OSError, sqlite3.Error) as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+                raise SnapshotError(
+                    f"{path.parent}: another process is crawling into this folder; stop it or choose another"
+                ) from None
             raise SnapshotError(f"{path}: cannot be opened as a crawl's frontier: {error}") from None
         found = self.meta("version") or self.set_meta("version", _VERSION)
         if found != _VERSION:
@@ -164,7 +168,11 @@ class Frontier:
         self._db.execute("COMMIT")
         self._db.execute("BEGIN IMMEDIATE")
 
+    def clear(self) -> None:
+        """Forget all URLs and what is kept with the crawl but its settings."""
+        self._db.execute("DELETE FROM url")
+        self._db.execute("DELETE FROM meta WHERE key NOT IN ('settings', 'version')")
+
     def close(self) -> None:
-        """Commit and close. The write-ahead log is folded into the file."""
-        self._db.execute("COMMIT")
+        """Close; what was not committed is taken back. The write-ahead log is folded into the file."""
         self._db.close()

@@ -67,6 +67,8 @@ def index_warcs(
     for file in files:
         if not file.is_file():
             raise SnapshotError(f"{file}: no such file; nothing was imported")
+        if file.resolve().parent == (out / "warc").resolve():
+            raise SnapshotError(f"{file}: lies among the files that {out} keeps for itself; choose another --out")
     with SnapshotWriter(out) as writer:
         importer = _Importer(writer)
         for file in files:
@@ -80,7 +82,7 @@ class _Importer:
     def __init__(self, writer: SnapshotWriter) -> None:
         self.counts = ImportCounts()
         self._writer = writer
-        self._url_by_hash: dict[bytes, str] = {}
+        self._url_by_hash = writer.urls_by_hash()
 
     def read(self, file: Path, on_page: Callable[[ImportCounts], None] | None) -> None:
         """Import one file; a damaged end is logged and counted."""
@@ -151,8 +153,8 @@ class _Importer:
             counts.num_too_large += 1
             return
         digest = hashlib.sha256(body)
-        same = self._url_by_hash.setdefault(digest.digest(), url)
-        if same != url:
+        same = self._url_by_hash.get(digest.digest())
+        if same is not None:
             self._writer.add_alias(url, same)
             counts.num_same_content += 1
             return
@@ -171,6 +173,7 @@ class _Importer:
         )
         kept = [(name, value) for name, value in headers if name.lower() != "content-encoding"]
         self._writer.add(page, status=200, headers=kept, body=body)
+        self._url_by_hash[digest.digest()] = url
         counts.num_pages += 1
 
 

@@ -81,7 +81,7 @@ class Robots:
                 break
             await asyncio.sleep(pause_s)
             result = await self._fetch(origin)
-        rules = _judge(result, self._settings)
+        rules = _judge(result, self._settings, agent=self._fetcher.user_agent.partition("/")[0])
         if rules.state in (RobotsState.UNREACHABLE, RobotsState.DELAY_TOO_LONG):
             log.warning("%s is left alone: robots.txt %s (%s)", origin, rules.state, result.detail or rules.delay_s)
         return rules
@@ -113,9 +113,8 @@ def _failed(result: FetchResult) -> bool:
     return result.problem is not None and result.problem not in _ABSENT
 
 
-def _judge(result: FetchResult, settings: CrawlSettings) -> HostRules:
+def _judge(result: FetchResult, settings: CrawlSettings, *, agent: str) -> HostRules:
     """Turn what came of robots.txt into rules."""
-    agent = settings.user_agent.partition("/")[0]
     if _failed(result):
         return HostRules(RobotsState.UNREACHABLE, 0.0, None, agent)
     if result.problem is not None:

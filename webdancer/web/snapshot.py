@@ -10,13 +10,14 @@ same transaction as the pages. After kill -9 the WARC is cut back to that length
 are indexed in the order of their URLs by one thread, so neither scores nor ties depend on the order of the crawl.
 """
 
+import contextlib
 import fcntl
 import json
 import shutil
 import sqlite3
 import threading
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 from pathlib import Path
 from types import TracebackType
@@ -57,13 +58,18 @@ class SnapshotWriter:
     Leaving the `with` block closes the snapshot; leaving it by an exception suspends it.
 
     Raises:
-        SnapshotError: another writer holds the folder, or its WARC files are shorter than the page store says.
+        SnapshotError: another writer holds the folder, it cannot be written, or its WARC files are shorter than the page
+            store says. Every method raises it where the disk is full; then nothing is flushed any more, and the folder
+            stays as the last flush left it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.mkdir(parents=True, exist_ok=True)
-        self._lock = (path / ".lock").open("w")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = (path / ".lock").open("w")
+        except OSError as error:
+            raise SnapshotError(f"{path}: cannot be written: {error.strerror}; choose another folder") from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -77,12 +83,28 @@ class SnapshotWriter:
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.executescript(_SCHEMA)
             self._warc = WarcFolder(path / "warc", dict(self._db.execute("SELECT name, size FROM warc")))
-        except (sqlite3.DatabaseError, SnapshotError) as error:
+        except (OSError, sqlite3.Error, SnapshotError) as error:
             self._lock.close()
             raise SnapshotError(f"{path}: cannot be written: {error}") from error
         self._db.execute("BEGIN")
         self._unflushed = 0
         self._closed = False
+        self._failure: SnapshotError | None = None
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """After a write that failed, what is in memory and on the disk may differ: nothing of it may be made durable."""
+        if self._failure is not None:
+            raise self._failure
+        try:
+            yield
+        except (OSError, sqlite3.Error) as error:
+            reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            self._failure = SnapshotError(
+                f"{self.path}: could not be written: {reason}. Nothing that was flushed before is lost; "
+                "free some space and run the same command again"
+            )
+            raise self._failure from error
 
     def __len__(self) -> int:
         return int(self._db.execute("SELECT count(*) FROM pages").fetchone()[0])
@@ -105,20 +127,19 @@ class SnapshotWriter:
         """
         if page.url in self:
             return False
-        self._unfinish()
-        self._warc.write_response(page.url, page.fetched_at, status=status, headers=headers, body=body)
-        self._db.execute(
-            f"INSERT INTO pages ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (
-                page.url,
-                page.title,
-                page.published.isoformat() if page.published else None,
-                page.fetched_at.isoformat(),
-                _pack_hash(page.content_hash),
-                zlib.compress(page.text.encode("utf-8", "replace"), _TEXT_LEVEL),
-                zlib.compress("\n".join(page.links).encode(), _TEXT_LEVEL),
-            ),
+        row = (
+            page.url,
+            page.title,
+            page.published.isoformat() if page.published else None,
+            page.fetched_at.isoformat(),
+            _pack_hash(page.content_hash),
+            zlib.compress(page.text.encode("utf-8", "replace"), _TEXT_LEVEL),
+            zlib.compress("\n".join(page.links).encode(), _TEXT_LEVEL),
         )
+        with self._writing():
+            self._unfinish()
+            self._warc.write_response(page.url, page.fetched_at, status=status, headers=headers, body=body)
+            self._db.execute(f"INSERT INTO pages ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)
         self._unflushed += 1
         if self._unflushed >= _FLUSH_EVERY:
             self.flush()
@@ -127,44 +148,57 @@ class SnapshotWriter:
     def add_alias(self, url: str, target: str) -> None:
         """Let `url` (a redirect, or a page with the same content) stand for the page `target`. Durable after `flush`."""
         if url != target:
-            self._unfinish()
-            self._db.execute("INSERT OR REPLACE INTO aliases VALUES (?, ?)", (url, target))
+            with self._writing():
+                self._unfinish()
+                self._db.execute("INSERT OR REPLACE INTO aliases VALUES (?, ?)", (url, target))
+
+    def urls_by_hash(self) -> dict[bytes, str]:
+        """SHA-256 of a page's content → its URL (the first in the order of adding)."""
+        return dict(self._db.execute("SELECT content_hash, url FROM pages ORDER BY id DESC"))
 
     def _unfinish(self) -> None:
         (self.path / "snapshot.json").unlink(missing_ok=True)
 
     def flush(self) -> None:
         """Make everything added so far survive kill -9 and power cuts."""
-        for name, size in self._warc.sync():
-            self._db.execute("INSERT OR REPLACE INTO warc VALUES (?, ?)", (name, size))
-        self._db.execute("COMMIT")
-        self._db.execute("BEGIN")
+        with self._writing():
+            for name, size in self._warc.sync():
+                self._db.execute("INSERT OR REPLACE INTO warc VALUES (?, ?)", (name, size))
+            self._db.execute("COMMIT")
+            self._db.execute("BEGIN")
         self._unflushed = 0
 
     def suspend(self) -> None:
         """Flush and release the folder without finishing it; a later writer goes on from here."""
         if self._closed:
             return
-        self.flush()
-        self._db.execute("COMMIT")
-        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        self._db.execute("PRAGMA journal_mode=DELETE")
-        self._db.close()
-        self._warc.close()
-        self._lock.close()
         self._closed = True
+        try:
+            if self._failure is None:
+                self.flush()
+                with self._writing():
+                    self._db.execute("COMMIT")
+                    self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                    self._db.execute("PRAGMA journal_mode=DELETE")
+        finally:
+            self._db.close()  # takes back what was not flushed
+            self._warc.close()
+            self._lock.close()
 
     def close(self) -> None:
         """Flush, build the index and write snapshot.json: from here on `Snapshot.open` takes the folder."""
         if self._closed:
             return
-        self.flush()
-        if not (self.path / "snapshot.json").exists():
-            self._build_index()
-            num_aliases = self._db.execute("SELECT count(*) FROM aliases").fetchone()[0]
-            counts = {"version": FORMAT_VERSION, "num_pages": len(self), "num_aliases": num_aliases}
-            write_json(self.path / "snapshot.json", counts)
-        self.suspend()
+        try:
+            self.flush()
+            if not (self.path / "snapshot.json").exists():
+                with self._writing():
+                    self._build_index()
+                num_aliases = self._db.execute("SELECT count(*) FROM aliases").fetchone()[0]
+                counts = {"version": FORMAT_VERSION, "num_pages": len(self), "num_aliases": num_aliases}
+                write_json(self.path / "snapshot.json", counts)
+        finally:
+            self.suspend()
 
     def _build_index(self) -> None:
         fresh = self.path / "index.new"

@@ -4,12 +4,13 @@ import base64
 import gzip
 import hashlib
 import os
+import re
 import uuid
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 from urllib.parse import quote
 
 from webdancer.errors import SnapshotError
@@ -19,13 +20,15 @@ _MAX_FILE_BYTES = 1_000_000_000
 """A file that has grown beyond this is followed by a new one."""
 _NOT_STORED = frozenset({"transfer-encoding", "content-length", "connection", "keep-alive", "trailer"})
 _SOFTWARE = "webdancer"
+_OWN_NAME = re.compile(r"\d{5,}\.warc\.gz")
 
 
 class WarcFolder:
     """Appends response records to `00000.warc.gz`, `00001.warc.gz` …
 
     Args:
-        sizes: name → length up to which a file is known to be whole. Files are cut back to it, others are removed.
+        sizes: name → length up to which a file is known to be whole. Files are cut back to it, others of
+            such names are removed; files of other names are not ours and stay.
 
     Raises:
         SnapshotError: a file is shorter than it should be.
@@ -35,12 +38,12 @@ class WarcFolder:
         self._path = path
         path.mkdir(parents=True, exist_ok=True)
         for file in path.glob("*.warc.gz"):
-            if file.name not in sizes:
+            if file.name not in sizes and _OWN_NAME.fullmatch(file.name):
                 file.unlink()
         for name, size in sizes.items():
             self._repair(path / name, size)
         self._number = max(len(sizes) - 1, 0)
-        self._file: BinaryIO | None = None
+        self._file: FileIO | None = None
         self._size = 0
 
     @staticmethod
@@ -54,7 +57,11 @@ class WarcFolder:
     def write_response(
         self, url: str, fetched_at: datetime, *, status: int, headers: Sequence[tuple[str, str]], body: bytes
     ) -> None:
-        """Append one response. The record's id follows from URL and body, so that the same page gives the same record."""
+        """Append one response. The record's id follows from URL and body, so that the same page gives the same record.
+
+        Raises:
+            OSError: the disk is full; the file ends with the record before.
+        """
         head = [f"HTTP/1.1 {status} {_reason(status)}"]
         head += [f"{_one_line(name)}: {_one_line(value)}" for name, value in headers if name.lower() not in _NOT_STORED]
         head.append(f"Content-Length: {len(body)}")
@@ -75,9 +82,20 @@ class WarcFolder:
 
     def _append(self, headers: dict[str, str], block: bytes) -> None:
         file = self._current(headers["WARC-Date"])
-        self._size += file.write(_record(headers, block))
+        self._write(file, _record(headers, block))
 
-    def _current(self, timestamp: str) -> BinaryIO:
+    def _write(self, file: FileIO, record: bytes) -> None:
+        """Write a whole record or nothing."""
+        rest = memoryview(record)
+        try:
+            while rest:
+                rest = rest[file.write(rest) :]
+        except OSError:
+            os.ftruncate(file.fileno(), self._size)
+            raise
+        self._size += len(record)
+
+    def _current(self, timestamp: str) -> FileIO:
         """The file to append to, opened or begun where needed."""
         if self._file is not None and self._size > _MAX_FILE_BYTES:
             self._sync_file()
@@ -86,23 +104,10 @@ class WarcFolder:
             self._number += 1
         if self._file is None:
             name = f"{self._number:05}.warc.gz"
-            self._file = (self._path / name).open("ab")
-            self._size = self._file.tell()
+            self._file = (self._path / name).open("ab", buffering=0)
+            self._size = os.fstat(self._file.fileno()).st_size
             if self._size == 0:
-                info = f"software: {_SOFTWARE}\r\nformat: WARC File Format 1.1\r\n".encode()
-                self._size += self._file.write(
-                    _record(
-                        {
-                            "WARC-Type": "warcinfo",
-                            "WARC-Record-ID": _record_id(f"warcinfo {name}"),
-                            "WARC-Date": timestamp,
-                            "WARC-Filename": name,
-                            "WARC-Block-Digest": _digest(info),
-                            "Content-Type": "application/warc-fields",
-                        },
-                        info,
-                    )
-                )
+                self._write(self._file, _info_record(name, timestamp))
         return self._file
 
     def sync(self) -> Iterator[tuple[str, int]]:
@@ -116,15 +121,27 @@ class WarcFolder:
 
     def _sync_file(self) -> None:
         assert self._file is not None
-        self._file.flush()
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Sync and close."""
+        """Close the file; what was not synced is not counted on."""
         if self._file is not None:
-            self._sync_file()
             self._file.close()
             self._file = None
+
+
+def _info_record(name: str, timestamp: str) -> bytes:
+    """The record that opens a file."""
+    info = f"software: {_SOFTWARE}\r\nformat: WARC File Format 1.1\r\n".encode()
+    headers = {
+        "WARC-Type": "warcinfo",
+        "WARC-Record-ID": _record_id(f"warcinfo {name}"),
+        "WARC-Date": timestamp,
+        "WARC-Filename": name,
+        "WARC-Block-Digest": _digest(info),
+        "Content-Type": "application/warc-fields",
+    }
+    return _record(headers, info)
 
 
 def _record(headers: dict[str, str], block: bytes) -> bytes:

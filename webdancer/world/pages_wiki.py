@@ -243,7 +243,7 @@ class Wiki:
         space, _, rest = title.partition(":")
         if space == "Special":
             doc = Doc(place, title, [f"<h1>{html.escape(title)}</h1>", paragraph(["A page made for editors."])])
-            doc.body.append("<p><a href=ORPHAN_PATH>Draft</a></p>")
+            doc.body.append(f'<p><a href="{ORPHAN_PATH}">Draft</a></p>')
             return doc
         if place.path == ORPHAN_PATH:
             return Doc(place, title, ["<h1>Draft</h1>", paragraph(["Nothing links here but a page for editors."])])
