@@ -1,5 +1,6 @@
 """The question grammar: every form comes back from its English, and nothing else is read as a question."""
 
+import re
 import time
 from random import Random
 
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from webdancer.scribe.logical import Count, Expr, Intersect, ListOf, LogicalForm, Lookup, Name, depth, substitute
 from webdancer.scribe.question import parse_goal, parse_noun, parse_question, write_goal, write_noun, write_question
-from webdancer.scribe.question_shapes import COUNTS, NOUNS
+from webdancer.scribe.question_shapes import COUNTS_OF_YEARS, NOUNS
 from webdancer.scribe.relations import LISTS, RELATION_OF, RELATIONS
 
 NAMES = {
@@ -22,7 +23,7 @@ NAMES = {
     "repository": [Name("orsk-parser"), Name("orsk-parser", "repository")],
     "prize": [Name("Lunt Prize")],
 }
-FILTERED = {p.path[0] for p in COUNTS if "{f}" in p.after}
+FILTERED = {p.path[0] for p in COUNTS_OF_YEARS}
 
 
 @st.composite
@@ -150,3 +151,35 @@ def test_names_of_bridges_and_rivers_take_their_article() -> None:
 def test_every_relation_of_the_fact_graph_has_one_relation_here() -> None:
     assert RELATION_OF["museum_architect"] == RELATION_OF["bridge_architect"] == "architect"
     assert sum(len(r.covers) for r in RELATIONS.values()) == len(RELATION_OF)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_years_cannot_belong_to_a_clause_inside_of_the_question(seed: int) -> None:
+    """ "…born in the city in which the album X was recorded after 1860": the birth or the recording?"""
+    for kind in sorted(FILTERED - {"laureates"}):
+        holder = LISTS[kind].holder
+        inner = {"person": "director", "company": "publisher", "city": "recorded_in", "band": "performer",
+                 "river": "on_river", "paper": "implements"}[holder]  # fmt: skip
+        text = write_question(Count(ListOf(kind, Lookup(inner, Name("Grey Harbour"))), 1861, None), Random(seed))
+        assert text.startswith("After 1860, ") or re.search(
+            r" (?:were (?:released|published|opened|submitted|born)|came out|publish|release|acquire) after 1860\?$",
+            text,
+        ), text
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_second_condition_cannot_belong_to_a_clause_of_the_first(seed: int) -> None:
+    left = ListOf("members", Lookup("performer", Name("Bright Echoes", "album")))
+    clause = ListOf("natives", Lookup("recorded_in", Name("Bright Echoes", "album")))
+    right = ListOf("laureates", Name("Lunt Prize"))
+    for first in (left, clause):
+        text = write_question(Intersect("person", first, right), Random(seed))
+        before_and = text.partition(" and ")[0] if " and " in text else ""
+        assert not re.search(r"\b(?:where|which|that)\b.*\bEchoes\b", before_and), text
+
+
+def test_what_other_words_follow_does_not_end_with_a_verb() -> None:
+    form = Lookup("country", Lookup("born_in", Lookup("spouse", Name("Ana Velk"))))
+    texts = {write_question(form, Random(seed)) for seed in range(60)}
+    assert len(texts) > 5
+    assert not [text for text in texts if re.search(r"\b(?:born|married) (?:lie|is|was)\b", text)]

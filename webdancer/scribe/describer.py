@@ -12,7 +12,7 @@ from typing import NamedTuple
 from webdancer.scribe.knowledge import may_be_same, told_by_one_page
 from webdancer.scribe.logical import Count, LogicalForm, Lookup, Name, names_in, substitute
 from webdancer.scribe.mentions import words_of
-from webdancer.scribe.question import parse_noun, parse_question, write_name, write_noun
+from webdancer.scribe.question import Place, parse_noun, parse_question, write_name, write_noun
 from webdancer.scribe.reader import Reading, read_page
 from webdancer.scribe.relations import ENTITY_TYPES, INVERSE_LISTS, LISTS, RELATION_OF, RELATIONS
 from webdancer.scribe.writer import is_short_form
@@ -159,10 +159,18 @@ def describe(question: str, answer: str, entity: str, pages: list[tuple[str, str
             continue
         if form is not None and _is_too_easy(substitute(form, entity, expr), candidate, readings):
             continue
-        description = write_noun(expr, rng)
+        description = write_noun(expr, rng, _place_of(entity, question))
         if not words_of(description) & own_words and parse_noun(description) == expr:
             return Described(description, (candidate.subject.text,), (candidate.url,))
     return Described()
+
+
+def _place_of(entity: str, question: str) -> Place:
+    """What follows the name in the question."""
+    rest = question.rpartition(entity)[2].rstrip(" ?")
+    if rest.startswith((" and ", " as well as ")):
+        return Place.JOINED
+    return Place.INSIDE if rest else Place.LAST
 
 
 def _is_dead_end(candidate: _Candidate) -> bool:

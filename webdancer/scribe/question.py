@@ -1,20 +1,23 @@
 """The question grammar: logical form → English, and back.
 
-The parser tries the phrases of `question_shapes.py` around the hole, recursively and with backtracking, and lets a
-reading pass only if the kinds of things fit: the author of a bridge is no reading. `parse_question(write_question(form))`
-gives `form` again, at any depth of nesting.
+The writer nests descriptions so that they can be read in one way only: what holds another description has it at its end,
+and what other words follow has no clause that they could belong to. The parser tries the phrases of `question_shapes.py`
+around the hole, recursively and with backtracking, and lets a reading pass only if the kinds of things fit: the author of a
+bridge is no reading. `parse_question(write_question(form))` gives `form` again, at any depth of nesting.
 """
 
 import re
 from collections.abc import Iterator
+from enum import IntEnum
 from functools import lru_cache
 from random import Random
 
 from webdancer.scribe.logical import Count, Expr, Intersect, ListOf, LogicalForm, Lookup, Name
 from webdancer.scribe.question_shapes import (
+    ALSO_READ,
     CONDITIONS,
     COUNTS,
-    GENERIC_OPENINGS,
+    COUNTS_OF_YEARS,
     LIST_NOUNS,
     NOUNS,
     QUESTIONS,
@@ -35,11 +38,10 @@ _NAME = re.compile(rf"{_TOKEN}(?: (?:(?:{_PARTICLE}) )*{_TOKEN})*")
 _CODE_NAME = re.compile(r"[a-z][a-z0-9]*(?:[-_/.][A-Za-z0-9]+)+")
 _HINTED = re.compile(r"the ((?:[a-z]+ ){1,3}|[a-z]+ )(?=[A-Z0-9À-ÖØ-Þ])")
 _FUNCTION_WORDS = word_set(
-    "of in on at by to from for with that which where who whose whom after into under and behind over about"
+    "of in on at by to from for with that which where who whose whom after into under and behind over about through across"
 )
 _ARTICLE_WORDS = word_set("River Bridge Viaduct Footbridge Museum Gallery Collection Prize Medal Award Institute")
 """Words that make a name take an article in a sentence, if it opens or ends with one of them."""
-_YEARS = re.compile(r"^(.*?) (?:after (\d{4})|before (\d{4})|from (\d{4}) to (\d{4}))$")
 _LIST_OPENINGS = ("the complete list of ", "the full list of ")
 _TYPE_WORDS = {t: t for t in ENTITY_TYPES} | {"label": "company", "work": "museum"}
 
@@ -59,36 +61,107 @@ def takes_article(name: str) -> bool:
     return words[0] == "River" or words[-1] in _ARTICLE_WORDS or name.endswith("Museum of Art")
 
 
-def write_noun(expr: Expr, rng: Random) -> str:
+class Place(IntEnum):
+    """What follows a noun phrase in its sentence."""
+
+    LAST = 0
+    """Nothing."""
+    INSIDE = 1
+    """The rest of a clause: in which city was … born."""
+    JOINED = 2
+    """Another clause, which must not seem to be part of the phrase: … and has won the Lunt Prize."""
+
+
+def write_noun(expr: Expr, rng: Random, place: Place = Place.LAST) -> str:
     """A noun phrase for a thing, worded by chance."""
     if isinstance(expr, Name):
         return write_name(expr)
-    phrases = [(p, inner) for p, inner in _phrases_for(expr) if p in _NOUN_SET]
+    phrases = _fit([(p, inner) for p, inner in _phrases_for(expr) if p in _NOUN_SET], place)
     phrase, inner = rng.choice(phrases)
-    return phrase.fill(write_noun(inner, rng))
+    return phrase.fill(write_noun(inner, rng, max(place, _place_in(phrase))))
+
+
+def _fit(phrases: list[tuple[Phrase, Expr]], place: Place) -> list[tuple[Phrase, Expr]]:
+    """The phrases that read well at a place; all where none does.
+
+    Phrases with words behind their hole end with a verb. They stand last only, and hold names only: "the country in which
+    the city in which Ana Velk was born lies" is English, but nobody says it.
+    """
+    closed = [(p, inner) for p, inner in phrases if not p.after or (place is Place.LAST and isinstance(inner, Name))]
+    if place is Place.JOINED:
+        closed = [(p, inner) for p, inner in closed if not p.has_clause] or closed
+    return closed or phrases
+
+
+def _place_in(phrase: Phrase) -> Place:
+    return Place.INSIDE if phrase.after.rstrip("?") else Place.LAST
 
 
 def write_question(form: LogicalForm, rng: Random) -> str:
     """A question in English, worded by chance."""
     if isinstance(form, Lookup):
-        direct = [(p, inner) for p, inner in _phrases_for(form) if p in _QUESTION_SET]
-        if not direct or rng.random() < 0.25:
-            return f"{rng.choice(_openings(form))}{write_noun(form, rng)}?"
-        phrase, inner = rng.choice(direct)
-        return phrase.fill(write_noun(inner, rng))
+        return _write_lookup(form, rng)
     if isinstance(form, Count):
         years = write_years(form)
-        phrases = [p for p in COUNTS if p.path[0] == form.items.kind and (not years or "{f}" in p.after)]
-        phrase = rng.choice(_unfiltered(phrases) if not years else phrases)
-        return phrase.fill(write_noun(form.items.of, rng)).replace("{f}", years)
-    left = rng.choice([p for p in CONDITIONS if p.path[0] == form.left.kind])
-    right = next(p for p in CONDITIONS if p.path[0] == form.right.kind and p.num == 0)
-    joint = " and " if left.num == 0 else " "
-    opening = rng.choice((f"Which {form.member} ", f"What is the name of the {form.member} that "))
-    if left.num == 1 and "that" in opening:
-        opening, joint = f"What is the name of the {form.member} ", " that "
-    first, second = left.fill(write_noun(form.left.of, rng)), right.fill(write_noun(form.right.of, rng))
-    return f"{opening}{first}{joint}{second}?"
+        phrase = rng.choice([p for p in (COUNTS_OF_YEARS if years else COUNTS) if p.path[0] == form.items.kind])
+        text = phrase.fill(write_noun(form.items.of, rng, _place_in(phrase)))
+        return text.replace("{f}", years).replace("{F}", years.strip().capitalize())
+    return _write_intersection(form, rng)
+
+
+def _write_lookup(form: Lookup, rng: Random) -> str:
+    """A direct question, or now and then an opening and a plain noun phrase."""
+    opening = _opening(form)
+    nouns = [(p, inner) for p, inner in _phrases_for(form) if p in _NOUN_SET and _is_plain(p, opening)]
+    direct = [(p, inner) for p, inner in _phrases_for(form) if p in _QUESTION_SET]
+    if nouns and (not direct or rng.random() < 0.25):
+        phrase, inner = rng.choice(_fit(nouns, Place.LAST))
+        return f"{opening}{phrase.fill(write_noun(inner, rng, _place_in(phrase)))}?"
+    phrase, inner = rng.choice(direct)
+    return phrase.fill(write_noun(inner, rng, _place_in(phrase)))
+
+
+def _opening(form: Lookup) -> str:
+    """How a question opens that goes on with a noun phrase; empty if that would leave open what is wanted."""
+    kinds = RELATIONS[form.relation].range
+    if kinds <= ENTITY_TYPES - {"person"}:
+        return f"Which {min(kinds)} is " if len(kinds) == 1 else ""
+    return "Who is " if kinds == {"person"} else "What is "
+
+
+def _is_plain(phrase: Phrase, opening: str) -> bool:
+    """Whether a phrase reads well behind an opening: no clause, and not "Which country is the country of"."""
+    return bool(opening) and not phrase.has_clause and opening.split()[1] not in phrase.before.split()
+
+
+def _write_intersection(form: Intersect, rng: Random) -> str:
+    """Both conditions joined by "and", or the first one as a participle if it ends in a clause that could seem to go on."""
+    left = next(p for p in CONDITIONS if p.path[0] == form.left.kind)
+    participle = next(p for p in CONDITIONS if p.path[0] == form.left.kind and p.num == 1)
+    right = next(p for p in CONDITIONS if p.path[0] == form.right.kind)
+    second = right.fill(write_noun(form.right.of, rng, _place_in(right)))
+    first = write_noun(form.left.of, rng, Place.JOINED)
+    if not _PRONOUN.isdisjoint(first.split()) or rng.random() < 0.35:
+        return f"Which {form.member} {participle.fill(first)} {second}?"
+    if isinstance(form.left.of, Name) and form.left.kind == form.right.kind:
+        second = f"{_BOTH}{_preposition(right)}{write_noun(form.right.of, rng, _place_in(right))}{right.after}"
+        return f"Which {form.member} {left.before}{first}{second}?"
+    opening = f"Which {form.member} "
+    if rng.random() < 0.5:
+        called, pronoun = _CALLED.get(form.member, "name"), "who" if form.member == "person" else "that"
+        opening = f"What is the {called} of the {form.member} {pronoun} "
+    return f"{opening}{left.fill(first)} and {second}?"
+
+
+_CALLED = {"film": "title", "novel": "title", "album": "title", "paper": "title"}
+_BOTH = " as well as "
+_PRONOUN = word_set("who whom that which where")
+
+
+def _preposition(phrase: Phrase) -> str:
+    """The last word of a condition if what follows "as well as" needs it again: "is cited by X as well as by Y"."""
+    last = phrase.before.split()[-1]
+    return f"{last} " if last in {"by", "of", "in", "at", "on"} else ""
 
 
 def write_goal(form: Lookup | Count, rng: Random) -> str:
@@ -149,14 +222,6 @@ def _phrases_for(form: Lookup) -> list[tuple[Phrase, Expr]]:
     return result
 
 
-def _openings(form: Lookup) -> tuple[str, ...]:
-    kinds = RELATIONS[form.relation].range
-    for kind in kinds:
-        if kind in GENERIC_OPENINGS:
-            return GENERIC_OPENINGS[kind]
-    return ("What is ",)
-
-
 def write_years(form: Count) -> str:
     if form.first is not None and form.last is not None:
         return f" from {form.first} to {form.last}"
@@ -167,38 +232,45 @@ def write_years(form: Count) -> str:
     return ""
 
 
-def _unfiltered(phrases: list[Phrase]) -> list[Phrase]:
-    """Phrases that read well without years: those without an own verb for them."""
-    return [
-        p for p in phrases if not p.after.endswith(("released{f}", "published{f}", "opened{f}", "submitted{f}"))
-    ] or (phrases)
-
-
 # Reading. Every reader yields its readings, the likeliest first, with the kinds of things that they can stand for.
 
 
 def _questions(body: str) -> Iterator[LogicalForm]:
-    yield from _counts(body, _FILTERED_COUNTS, _PLAIN_COUNTS)
+    yield from _counts(body, _YEARS_COUNTS, _PLAIN_COUNTS)
+    yield from _fronted_counts(body)
     yield from _intersections(body)
     for phrase in _PARSED_QUESTIONS:
         for inner, types in _holes(body, phrase):
             if form := _steps(phrase.path, inner, types):
                 yield form
-    for opening in ("Who is ", "Who was ", "What is ", "What was "):
-        if body.startswith(opening):
-            for expr, _ in _nouns(body.removeprefix(opening)):
-                if isinstance(expr, Lookup):
-                    yield expr
+    if match := _OPENING.match(body):
+        for expr, types in _nouns(body[match.end() :]):
+            if isinstance(expr, Lookup) and (match[1] is None or match[1] in types):
+                yield expr
 
 
-def _counts(body: str, filtered: tuple[Phrase, ...], plain: tuple[Phrase, ...]) -> Iterator[Count]:
-    match = _YEARS.match(body)
-    if match:
-        stem, after, before, start, end = match.groups()
-        first = int(after) + 1 if after else int(start) if start else None
-        last = int(before) - 1 if before else int(end) if end else None
-        yield from (Count(items, first, last) for items in _lists(stem, filtered))
+_OPENING = re.compile(r"(?:Who|What) (?:is|was) |Which (\w+) is ")
+_YEARS_BEHIND = re.compile(r"^(.*?) (after \d{4}|before \d{4}|from \d{4} to \d{4})$")
+_YEARS_BEFORE = re.compile(r"^(After \d{4}|Before \d{4}|From \d{4} to \d{4})(, how .*)$")
+
+
+def _counts(body: str, of_years: tuple[Phrase, ...], plain: tuple[Phrase, ...]) -> Iterator[Count]:
+    if match := _YEARS_BEHIND.match(body):
+        yield from (Count(items, *_read_years(match[2])) for items in _lists(match[1], of_years))
     yield from (Count(items) for items in _lists(body, plain))
+
+
+def _fronted_counts(body: str) -> Iterator[Count]:
+    if match := _YEARS_BEFORE.match(body):
+        yield from (Count(items, *_read_years(match[1])) for items in _lists(match[2], _FRONTED_COUNTS))
+
+
+def _read_years(text: str) -> tuple[int | None, int | None]:
+    """The first and the last year of "after 1990", "before 1990" or "from 1980 to 1990"."""
+    word, year, *rest = text.lower().split()
+    if rest:
+        return int(year), int(rest[1])
+    return (int(year) + 1, None) if word == "after" else (None, int(year) - 1)
 
 
 def _lists(body: str, phrases: tuple[Phrase, ...]) -> Iterator[ListOf]:
@@ -208,7 +280,7 @@ def _lists(body: str, phrases: tuple[Phrase, ...]) -> Iterator[ListOf]:
                 yield ListOf(phrase.path[0], inner)
 
 
-_INTERSECTION = re.compile(r"(?:Which|What is the name of the) (\w+) (.+)")
+_INTERSECTION = re.compile(r"(?:Which|What is the (?:name|title) of the) (\w+) (?:that |who )?(.+)")
 
 
 def _intersections(body: str) -> Iterator[Intersect]:
@@ -217,19 +289,21 @@ def _intersections(body: str) -> Iterator[Intersect]:
         return
     member, rest = match[1], match[2]
     kinds = [p for p in CONDITIONS if member in LISTS[p.path[0]].members]
-    rest = rest.removeprefix("that ")
     for left in kinds:
         if not rest.startswith(left.before):
             continue
         for right in kinds:
-            if right.num != 0:
-                continue
-            joints = (" and " + right.before,) if left.num == 0 else (" that " + right.before, " " + right.before)
-            for joint in joints:
-                yield from _split(rest, left, joint, right, member)
+            if right.num == 0:
+                joint = " and " if left.num == 0 else " "
+                yield from _split(rest, left, joint + right.before, right, member)
+                if left == right:
+                    # What both share stands once: it is put behind the first thing too.
+                    shared = rest[: len(rest) - len(left.after)].replace(_BOTH, left.after + _BOTH) + left.after
+                    yield from _split(shared, left, _BOTH + _preposition(right), right, member)
 
 
 def _split(rest: str, left: Phrase, joint: str, right: Phrase, member: str) -> Iterator[Intersect]:
+    """Readings of two conditions with a joint between them, at each place where the joint's words stand."""
     at = rest.find(joint)
     while at >= 0:
         first, second = rest[:at], right.before + rest[at + len(joint) :]
@@ -303,6 +377,14 @@ _NOUNS_BY_WORD: dict[str, tuple[Phrase, ...]] = {}
 for _phrase in NOUNS:
     _key = " ".join(_phrase.before.split()[:2])
     _NOUNS_BY_WORD[_key] = (*_NOUNS_BY_WORD.get(_key, ()), _phrase)
-_PARSED_QUESTIONS = tuple(p._replace(after=p.after.removesuffix("?")) for p in QUESTIONS)
-_PLAIN_COUNTS = tuple(p._replace(after=p.after.replace("{f}?", "").replace("?", "")) for p in COUNTS)
-_FILTERED_COUNTS = tuple(p._replace(after=p.after.replace("{f}?", "")) for p in COUNTS if "{f}" in p.after)
+_PARSED_QUESTIONS = tuple(p._replace(after=p.after.removesuffix("?")) for p in (*QUESTIONS, *ALSO_READ))
+_PLAIN_COUNTS = tuple(p._replace(after=p.after.removesuffix("?")) for p in COUNTS)
+_YEARS_COUNTS = (
+    *(p._replace(after=p.after.removesuffix("{f}?")) for p in COUNTS_OF_YEARS if "{f}" in p.after),
+    *(p for p in _PLAIN_COUNTS if p.after and p.path in {q.path for q in COUNTS_OF_YEARS}),
+)
+_FRONTED_COUNTS = tuple(
+    p._replace(before=p.before.removeprefix("{F}"), after=p.after.removesuffix("?"))
+    for p in COUNTS_OF_YEARS
+    if "{F}" in p.before
+)

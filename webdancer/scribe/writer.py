@@ -177,7 +177,7 @@ def _chains(group: Group, rng: Random) -> Iterator[LogicalForm]:
         if isinstance(step.expr, Name):
             continue
         for relation, value in group.steps_from(step.value):
-            if _is_good_value(relation, value, group):
+            if _is_good_value(relation, value, group) and value not in _on_the_way(step.expr, group):
                 form = Lookup(relation, step.expr)
                 items.append((_rarity(relation) * depth(form), form))
     return _weighted(items, rng)
@@ -252,8 +252,8 @@ def _intersections(group: Group, rng: Random) -> Iterator[LogicalForm]:
                 continue
             members = LISTS[left.kind].members & LISTS[right.kind].members
             described = sum(isinstance(side.of, Lookup) for side in (left, right))
-            if not described or not members:
-                continue
+            if not described or not members or (isinstance(left.of, Lookup) and isinstance(right.of, Name)):
+                continue  # a description reads best at the end
             shared = shared_members(first, second)
             if len(shared) != 1 or shared[0].text in {
                 name.text for side in (left, right) for name in _on_the_way(side.of, group)
