@@ -213,7 +213,8 @@ class EvalResult(Record):
     kind: QAKind
     num_rewrites: int
     answer: str | None
-    correct: bool
+    correct: bool | None
+    """The judge role's verdict; None where the judge failed."""
     exact_match: bool
     status: Status
     num_actions: int = 0

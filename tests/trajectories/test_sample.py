@@ -7,6 +7,7 @@ from fixtures import MemoryWeb, RuleModel, answer_turn, call_turn, make_page, su
 
 from webdancer.agent.tools import Toolbox
 from webdancer.config import AgentSettings, SampleSettings
+from webdancer.errors import ModelError
 from webdancer.llm.protocol import ChatReply
 from webdancer.records import QA, QAKind, QASplit, Status, Trajectory
 from webdancer.store import RecordWriter, read_records
@@ -121,6 +122,48 @@ async def test_a_resumed_run_has_the_records_of_an_undisturbed_one(tmp_path, die
             dies_after += 20
     assert num_runs > 1
     assert timeless(path) == timeless(tmp_path / "whole.jsonl")
+
+
+class FailingTeacher(Teacher):
+    """Fails for the seeds for which `fails` says so."""
+
+    def __init__(self, fails):
+        super().__init__()
+        self.fails = fails
+
+    async def chat(self, messages, sampling):
+        if self.fails(sampling.seed):
+            raise ModelError("status 401")
+        return await super().chat(messages, sampling)
+
+
+async def test_an_endpoint_that_is_down_ends_the_stage_and_spends_no_attempt(tmp_path):
+    with pytest.raises(ModelError, match="failed for 20 episodes in a row, first: status 401"):
+        await run(tmp_path / "t.jsonl", FailingTeacher(lambda seed: True), concurrency=4)
+    assert list(read_records(tmp_path / "t.jsonl", Trajectory)) == []
+    await run(tmp_path / "t.jsonl")
+    await run(tmp_path / "whole.jsonl")
+    assert timeless(tmp_path / "t.jsonl") == timeless(tmp_path / "whole.jsonl")
+
+
+async def test_an_endpoint_that_always_fails_for_few_questions_is_down_too(tmp_path):
+    with pytest.raises(ModelError, match="failed for 2 episodes in a row"):
+        await run(tmp_path / "t.jsonl", FailingTeacher(lambda seed: True), qas=QAS[:2], max_attempts=1)
+
+
+async def test_single_failures_are_written_and_judged_like_any_episode(tmp_path):
+    judged = []
+
+    async def accept(trajectory):
+        judged.append(trajectory.id)
+        return await right(trajectory)
+
+    counts = await run(tmp_path / "t.jsonl", FailingTeacher(lambda seed: seed % 4 == 0), accept=accept)
+    found = list(read_records(tmp_path / "t.jsonl", Trajectory))
+    assert any(t.status is Status.MODEL_ERROR for t in found)
+    assert all((t.status is Status.MODEL_ERROR) == (t.seed % 4 == 0) for t in found)
+    assert counts.trajectories == len(found) == len(judged)
+    assert sorted(judged) == sorted(t.id for t in found)
 
 
 def trajectory(qa_id, attempt, answer="Velm"):

@@ -7,9 +7,9 @@
 A question that an episode fails on for whatever reason stays in the denominator.
 """
 
-import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple
 
 from webdancer.agent.loop import run_episode
 from webdancer.agent.tools import Toolbox
@@ -17,14 +17,16 @@ from webdancer.config import AgentSettings
 from webdancer.errors import ModelError
 from webdancer.judge.llm_judge import judge
 from webdancer.judge.match import exact_match
+from webdancer.llm.outage import MIN_FAILURES, HeldBack
 from webdancer.llm.protocol import ChatModel, Sampling
 from webdancer.records import QA, CotMode, EvalResult, Status, Trajectory
-from webdancer.store import RecordWriter
+from webdancer.store import RecordWriter, read_records
+from webdancer.synth.bounded import run_bounded
 from webdancer.synth.filters import answer_from_one_search, answer_without_tools
 from webdancer.web.protocol import SearchProvider, ToolFailure
 
 Answerer = Callable[[QA], Awaitable[tuple[str | None, Status, Trajectory | None]]]
-"""Answers one question: the answer, how it ended, and the trajectory where there is one."""
+"""Answers one question: the answer, how it ended, and the trajectory where there is one. May raise ModelError or ToolFailure."""
 
 
 def agent_answerer(
@@ -53,10 +55,7 @@ def closed_book_answerer(model: ChatModel) -> Answerer:
     """The model's own answer, without tools."""
 
     async def answer(qa: QA) -> tuple[str | None, Status, None]:
-        try:
-            return await answer_without_tools(model, qa.question), Status.ANSWERED, None
-        except ModelError:
-            return None, Status.MODEL_ERROR, None
+        return await answer_without_tools(model, qa.question), Status.ANSWERED, None
 
     return answer
 
@@ -65,10 +64,7 @@ def one_search_answerer(model: ChatModel, search: SearchProvider) -> Answerer:
     """The model's answer from the snippets of one search."""
 
     async def answer(qa: QA) -> tuple[str | None, Status, None]:
-        try:
-            return await answer_from_one_search(model, search, qa.question), Status.ANSWERED, None
-        except (ModelError, ToolFailure):
-            return None, Status.MODEL_ERROR, None
+        return await answer_from_one_search(model, search, qa.question), Status.ANSWERED, None
 
     return answer
 
@@ -97,42 +93,81 @@ async def evaluate(
     concurrency: int,
     on_progress: Callable[[int], None] = lambda num_done: None,
 ) -> None:
-    """Put every question that has no result yet to one system; each ends as one `EvalResult` in `results`."""
-    limit = asyncio.Semaphore(concurrency)
+    """Put every question that has no result yet to one system; each ends as one `EvalResult` in `results`.
+
+    An episode that `trajectories` holds without its result, because a run was killed in between, is scored as it stands.
+
+    Raises:
+        ModelError: a model failed for many questions in a row, or for all; these get no result, so that a resumed run asks
+            them anew.
+    """
+    known = {} if trajectories is None else {t.qa_id: t for t in read_records(trajectories.path, Trajectory)}
+    seen_working = any(not _has_failed(result) for result in read_records(results.path, EvalResult))
+    held = HeldBack[tuple[EvalResult, Trajectory | None]](
+        f"questions to {system}", most=max(MIN_FAILURES, concurrency), seen_working=seen_working
+    )
+
+    def write(result: EvalResult, trajectory: Trajectory | None) -> None:
+        if trajectory is not None and trajectories is not None and trajectory.id not in trajectories.ids:
+            trajectories.append(trajectory)
+        results.append(result)
 
     async def run_one(qa: QA) -> None:
-        async with limit:
-            answer, status, trajectory = await answerer(qa)
-            correct = False
-            if answer:
-                try:
-                    correct = (
-                        await judge(judge_model, question=qa.question, reference=qa.answer, answer=answer)
-                    ).correct
-                except ModelError:
-                    status = Status.MODEL_ERROR
-            if trajectory is not None and trajectories is not None and trajectory.id not in trajectories.ids:
-                trajectories.append(trajectory)
-            results.append(
-                EvalResult(
-                    id=f"{system}/{qa.id}",
-                    system=system,
-                    qa_id=qa.id,
-                    kind=qa.kind,
-                    num_rewrites=qa.num_rewrites,
-                    answer=answer,
-                    correct=correct,
-                    exact_match=exact_match(qa.answer, answer or ""),
-                    status=status,
-                    num_actions=sum(1 for step in trajectory.steps if step.tool) if trajectory else 0,
-                    trajectory_id=trajectory.id if trajectory else None,
-                )
-            )
-            on_progress(1)
+        result, trajectory, problem = await _ask_one(system, qa, known.get(qa.id), answerer, judge_model)
+        if _has_failed(result):
+            held.add((result, trajectory), problem)
+        else:
+            for failed in held.succeed():
+                write(*failed)
+            write(result, trajectory)
+        on_progress(1)
 
-    async with asyncio.TaskGroup() as group:
-        for qa in qas:
-            if f"{system}/{qa.id}" not in results.ids:
-                group.create_task(run_one(qa))
-            else:
-                on_progress(1)
+    todo = [qa for qa in qas if f"{system}/{qa.id}" not in results.ids]
+    on_progress(len(qas) - len(todo))
+    await run_bounded(run_one, todo, concurrency=concurrency)
+    for failed in held.close():
+        write(*failed)
+
+
+def _has_failed(result: EvalResult) -> bool:
+    return result.status is Status.MODEL_ERROR or result.correct is None
+
+
+class _Scored(NamedTuple):
+    """One result; `problem` is what the model or the judge said where it failed."""
+
+    result: EvalResult
+    trajectory: Trajectory | None
+    problem: str
+
+
+async def _ask_one(
+    system: str, qa: QA, known: Trajectory | None, answerer: Answerer, judge_model: ChatModel
+) -> _Scored:
+    """Ask, unless the episode is known, and judge the answer."""
+    answer: str | None
+    try:
+        answer, status, trajectory = (known.answer, known.status, known) if known else await answerer(qa)
+        problem = trajectory.detail if trajectory else ""
+    except (ModelError, ToolFailure) as error:
+        answer, status, trajectory, problem = None, Status.MODEL_ERROR, None, str(error)
+    correct: bool | None = False
+    if answer:
+        try:
+            correct = (await judge(judge_model, question=qa.question, reference=qa.answer, answer=answer)).correct
+        except ModelError as error:
+            correct, problem = None, f"the judge: {error}"
+    result = EvalResult(
+        id=f"{system}/{qa.id}",
+        system=system,
+        qa_id=qa.id,
+        kind=qa.kind,
+        num_rewrites=qa.num_rewrites,
+        answer=answer,
+        correct=correct,
+        exact_match=exact_match(qa.answer, answer or ""),
+        status=status,
+        num_actions=sum(1 for step in trajectory.steps if step.tool) if trajectory else 0,
+        trajectory_id=trajectory.id if trajectory else None,
+    )
+    return _Scored(result, trajectory, problem)

@@ -95,7 +95,8 @@ def _evaluation(path: Path, config: Config) -> dict[str, JsonValue]:
         )
         systems[system] = {
             **_entry(score([result.exact_match for result in results])),
-            "judged_correct": sum(result.correct for result in results) / len(results),
+            "judged_correct": round(sum(result.correct is True for result in results) / len(results), 4),
+            "num_judge_failed": sum(result.correct is None for result in results),
             "mean_actions": round(sum(result.num_actions for result in results) / len(results), 2),
             "statuses": dict(sorted(Counter(str(result.status) for result in results).items())),
             "by_kind": {kind: _entry(value) for kind, value in by_kind.items()},

@@ -10,12 +10,14 @@ T = TypeVar("T")
 async def run_bounded(work: Callable[[T], Awaitable[None]], items: Iterable[T], *, concurrency: int) -> None:
     """Await `work(item)` for every item, at most `concurrency` at once, started in the items' order.
 
-    The first error cancels the rest and is raised as it is, so that a caller sees a StoreError, not a group of one.
+    The first error cancels the rest and is raised as it is, so that a caller sees a StoreError, not a group of one. Between
+    two items the event loop gets its turn, so that Ctrl-C is heard also where the work never waits for anything.
     """
     limit = asyncio.Semaphore(concurrency)
 
     async def run_one(item: T) -> None:
         async with limit:
+            await asyncio.sleep(0)
             await work(item)
 
     try:

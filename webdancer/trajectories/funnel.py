@@ -7,6 +7,7 @@ The correctness stage goes by the judge role and records the normalised exact ma
 
 import asyncio
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from pydantic import BaseModel, StrictBool
 from webdancer.config import FunnelSettings
 from webdancer.errors import ModelError, StoreError
 from webdancer.judge.llm_judge import judge
+from webdancer.llm.outage import MIN_FAILURES
 from webdancer.llm.prompts import fill_prompt
 from webdancer.llm.protocol import ChatModel, Sampling
 from webdancer.llm.structured import ask_json
@@ -24,6 +26,7 @@ from webdancer.records import QA, Step, Trajectory, Verdict, VerdictReason, Verd
 from webdancer.store import RecordWriter, read_records
 from webdancer.trajectories.rules import Finding, check_rules, check_validity
 
+_HEADING = re.compile(r"^(?=(?:Thought|Call|Result) \d+:|Answer:)", re.MULTILINE)
 OnVerdict = Callable[[Verdict], None]
 _MAX_REASKS = 2
 _MAX_OBSERVATION_CHARS = 6000
@@ -128,9 +131,14 @@ class Funnel:
         self._critic_model = critic_model if settings.use_critic else None
         self._writer, self._on_verdict = writer, on_verdict
         self._known = {verdict.id: verdict for verdict in read_records(writer.path, Verdict)}
+        self._num_failures = Counter[VerdictStage]()
 
     async def run(self, trajectory: Trajectory, qa: QA) -> Verdict:
-        """The verdict of the last stage that the trajectory reached."""
+        """The verdict of the last stage that the trajectory reached.
+
+        Raises:
+            ModelError: the judge or the critic failed for `MIN_FAILURES` trajectories in a row.
+        """
         stages = [stage for stage in VerdictStage if stage is not VerdictStage.CRITIC or self._critic_model is not None]
         for stage in stages:
             verdict = await self._known_or_new(stage, trajectory, qa)
@@ -145,9 +153,22 @@ class Funnel:
         if known is not None:
             return known
         verdict = await self._verdict(stage, trajectory, qa)
+        self._check_outage(verdict)
         self._writer.append(verdict)
         self._known[verdict.id] = verdict
         return verdict
+
+    def _check_outage(self, verdict: Verdict) -> None:
+        """Stop where a model fails again and again: every further trajectory would be dropped for nothing."""
+        if verdict.reason not in (VerdictReason.JUDGE_FAILED, VerdictReason.CRITIC_FAILED):
+            self._num_failures[verdict.stage] = 0
+            return
+        self._num_failures[verdict.stage] += 1
+        if self._num_failures[verdict.stage] >= MIN_FAILURES:
+            raise ModelError(
+                f"the model of the stage {verdict.stage.value!r} failed for {MIN_FAILURES} trajectories in a row, last for "
+                f"{verdict.trajectory_id}: {verdict.detail}. Mend the endpoint and run the same command again"
+            )
 
     async def _verdict(self, stage: VerdictStage, trajectory: Trajectory, qa: QA) -> Verdict:
         match stage:
@@ -208,16 +229,21 @@ def make_verdict(trajectory: Trajectory, stage: VerdictStage, finding: Finding |
 def format_for_critic(trajectory: Trajectory) -> str:
     """The trajectory as the critic reads it: parts headed `Thought N:`, `Call N:`, `Result N:`, at the end `Answer:`."""
     parts = [part for number, step in enumerate(trajectory.steps, 1) for part in _format_step(number, step)]
-    return "\n\n".join([*parts, f"Answer:\n{trajectory.answer or ''}"])
+    return "\n\n".join([*parts, f"Answer:\n{_quoted(trajectory.answer or '')}"])
+
+
+def _quoted(text: str) -> str:
+    """The text, in which no line (of a page, say) can be taken for the heading of a part."""
+    return _HEADING.sub("> ", text)
 
 
 def _format_step(number: int, step: Step) -> list[str]:
     """The parts of one step; a long result is cut, and says so."""
-    parts = [f"Thought {number}:\n{step.thought}"]
+    parts = [f"Thought {number}:\n{_quoted(step.thought)}"]
     if step.tool is not None:
         parts.append(f"Call {number}:\n{step.tool} {json.dumps(step.arguments, ensure_ascii=False)}")
     if step.observation is not None:
         shown = step.observation[:_MAX_OBSERVATION_CHARS]
         cut = len(step.observation) - len(shown)
-        parts.append(f"Result {number}:\n{shown}" + (f"\n[{cut} more characters]" if cut else ""))
+        parts.append(f"Result {number}:\n{_quoted(shown)}" + (f"\n[{cut} more characters]" if cut else ""))
     return parts

@@ -12,8 +12,9 @@ from pathlib import Path
 from webdancer.agent.loop import run_episode
 from webdancer.agent.tools import Toolbox
 from webdancer.config import AgentSettings, SampleSettings
+from webdancer.llm.outage import MIN_FAILURES, HeldBack
 from webdancer.llm.protocol import ChatModel, Sampling
-from webdancer.records import QA, QASplit, Trajectory
+from webdancer.records import QA, CotMode, QASplit, Status, Trajectory
 from webdancer.store import RecordWriter, read_records, write_records
 from webdancer.synth.bounded import run_bounded
 from webdancer.synth.seeds import derive_seed
@@ -52,40 +53,90 @@ async def sample_trajectories(
 
     Raises:
         StoreError: a trajectory cannot be written.
+        ModelError: the model failed for many episodes in a row, or for all; these are not written, so that a resumed run
+            samples them anew.
     """
-    known = {trajectory.id: trajectory for trajectory in read_records(writer.path, Trajectory)}
     counts = SampleCounts(len(qas))
-
-    async def attempt(qa: QA, number: int) -> Trajectory:
-        trajectory_id = f"{qa.id}-a{number}"
-        if trajectory_id in known:
-            return known.pop(trajectory_id)
-        trajectory = await run_episode(
-            model,
-            toolbox,
-            trajectory_id=trajectory_id,
-            qa_id=qa.id,
-            question=qa.question,
-            settings=agent_settings,
-            mode=settings.mode,
-            sampling=Sampling(temperature=settings.temperature, top_p=settings.top_p),
-            seed=derive_seed(seed, "sample", qa.id, number),
-        )
-        writer.append(trajectory)
-        return trajectory
+    sampler = _Sampler(model, toolbox, agent_settings, settings, seed, writer, accept)
 
     async def sample_one(qa: QA) -> None:
-        for number in range(1, settings.max_attempts + 1):
-            trajectory = await attempt(qa, number)
-            counts.trajectories += 1
-            if await accept(trajectory):
-                counts.accepted += 1
-                break
+        is_accepted = await sampler.sample(qa)
+        counts.accepted += is_accepted
         counts.questions_done += 1
+        counts.trajectories = sampler.num_trajectories
         on_progress(counts)
 
     await run_bounded(sample_one, qas, concurrency=settings.concurrency)
+    await sampler.close()
+    counts.trajectories = sampler.num_trajectories
     return counts
+
+
+class _Sampler:
+    """What all questions of one call share."""
+
+    def __init__(
+        self,
+        model: ChatModel,
+        toolbox: Toolbox,
+        agent_settings: AgentSettings,
+        settings: SampleSettings,
+        seed: int,
+        writer: RecordWriter[Trajectory],
+        accept: Callable[[Trajectory], Awaitable[bool]],
+    ) -> None:
+        self._model, self._toolbox, self._agent_settings = model, toolbox, agent_settings
+        self._settings, self._seed, self._writer, self._accept = settings, seed, writer, accept
+        self._known = {trajectory.id: trajectory for trajectory in read_records(writer.path, Trajectory)}
+        self._held = HeldBack[Trajectory](
+            "episodes",
+            most=max(MIN_FAILURES, settings.concurrency),
+            seen_working=any(known.status is not Status.MODEL_ERROR for known in self._known.values()),
+        )
+        self.num_trajectories = 0
+
+    async def sample(self, qa: QA) -> bool:
+        """Make attempts at one question; whether one of them was accepted."""
+        for number in range(1, self._settings.max_attempts + 1):
+            if await self._attempt(qa, number):
+                return True
+        return False
+
+    async def _attempt(self, qa: QA, number: int) -> bool:
+        self.num_trajectories += 1
+        trajectory = self._known.pop(f"{qa.id}-a{number}", None)
+        if trajectory is None:
+            trajectory = await self._episode(qa, number)
+            if trajectory.status is Status.MODEL_ERROR:
+                self._held.add(trajectory, trajectory.detail)
+                return False
+            await self._write(self._held.succeed())
+            self._writer.append(trajectory)
+        return await self._accept(trajectory)
+
+    async def close(self) -> None:
+        """Write the failures that are still held back."""
+        await self._write(self._held.close())
+
+    async def _write(self, failed: Sequence[Trajectory]) -> None:
+        for trajectory in failed:  # all before the first is judged: a later attempt must not come into the file first
+            self._writer.append(trajectory)
+        for trajectory in failed:
+            await self._accept(trajectory)
+
+    async def _episode(self, qa: QA, number: int) -> Trajectory:
+        return await run_episode(
+            self._model,
+            self._toolbox,
+            trajectory_id=f"{qa.id}-a{number}",
+            qa_id=qa.id,
+            question=qa.question,
+            settings=self._agent_settings,
+            mode=self._settings.mode,
+            sampling=Sampling(temperature=self._settings.temperature, top_p=self._settings.top_p),
+            seed=derive_seed(self._seed, "sample", qa.id, number),
+            omit_thoughts=self._settings.mode is CotMode.LONG,
+        )
 
 
 def split_after_funnel(
