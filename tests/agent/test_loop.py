@@ -20,7 +20,7 @@ NO_ACTION = "<think>\nhm\n</think>"
 
 
 async def run(
-    replies, *, mode=CotMode.SHORT, sampling=None, on_step=None, model=None, web=None, **settings
+    replies, *, mode=CotMode.SHORT, sampling=None, on_step=None, model=None, web=None, omit_thoughts=False, **settings
 ) -> Trajectory:
     model = model or ScriptedModel(replies)
     summariser = ScriptedModel([summary("Ada Lunt was born in Velm.", "Ada Lunt was born in Velm.")] * 99)
@@ -28,7 +28,7 @@ async def run(
     toolbox = Toolbox(*[web or MemoryWeb({LUNT.url: LUNT})] * 2, summariser, agent)
     return await run_episode(
         model, toolbox, trajectory_id="t", qa_id="q", question="Where was Ada Lunt born?", settings=agent, mode=mode,
-        sampling=sampling or Sampling(), seed=5, on_step=on_step,
+        sampling=sampling or Sampling(), seed=5, on_step=on_step, omit_thoughts=omit_thoughts,
     )  # fmt: skip
 
 
@@ -67,13 +67,15 @@ async def test_each_call_has_the_episodes_seed_and_the_turns_limit():
     assert [sampling for _, sampling in model.calls] == [Sampling(0.6, 0.95, 77, ("X",), 5)] * 2
 
 
-async def test_long_cot_stores_the_reasoning_and_shows_the_model_only_its_calls():
+@pytest.mark.parametrize("omit_thoughts", [True, False])
+async def test_long_cot_stores_the_reasoning_and_only_the_teacher_does_not_see_it_again(omit_thoughts):
     call = SEARCH.split("</think>\n")[1]
     model = ScriptedModel([ChatReply(call, "I look <think>.\n"), ChatReply("<answer>Velm</answer>", "Found.")])
-    trajectory = await run([], model=model, mode=CotMode.LONG)
+    trajectory = await run([], model=model, mode=CotMode.LONG, omit_thoughts=omit_thoughts)
     assert [step.thought for step in trajectory.steps] == ["I look <\u200bthink>.", "Found."]
     assert trajectory.mode is CotMode.LONG
-    assert model.calls[1][0][2].content == call
+    thought = "" if omit_thoughts else "<think>\nI look <\u200bthink>.\n</think>\n"
+    assert model.calls[1][0][2].content == thought + call
 
 
 async def test_an_invalid_turn_is_told_kept_raw_and_the_episode_goes_on():

@@ -43,14 +43,16 @@ async def run_episode(
     mode: CotMode,
     sampling: Sampling,
     seed: int,
+    omit_thoughts: bool = False,
     on_step: OnStep | None = None,
 ) -> Trajectory:
     """Put one question to `model` and let it act until it answers or a limit is reached.
 
-    In long CoT the model's input leaves out its earlier thoughts. `usage` counts the model's own calls, not the
-    summariser's. A forced answer may take `tool_timeout_s` longer than `max_seconds`.
+    `omit_thoughts` leaves the model's earlier thoughts out of its input, as the long-CoT teacher needs it. `usage` counts the
+    model's own calls, not the summariser's. A forced answer may take `tool_timeout_s` longer than `max_seconds`.
     """
-    episode = _Episode(model, toolbox, question, settings, mode, _turn_sampling(sampling, settings, seed), on_step)
+    transcript = Transcript(question, toolbox.schemas(), omit_thoughts=omit_thoughts)
+    episode = _Episode(model, toolbox, transcript, settings, mode, _turn_sampling(sampling, settings, seed), on_step)
     status = await episode.run()
     return Trajectory(
         id=trajectory_id,
@@ -85,15 +87,14 @@ class _Episode:
         self,
         model: ChatModel,
         toolbox: Toolbox,
-        question: str,
+        transcript: Transcript,
         settings: AgentSettings,
         mode: CotMode,
         sampling: Sampling,
         on_step: OnStep | None,
     ) -> None:
         self._model, self._toolbox, self._settings, self._mode = model, toolbox, settings, mode
-        self._sampling, self._on_step = sampling, on_step
-        self._transcript = Transcript(question, toolbox.schemas(), omit_thoughts=mode is CotMode.LONG)
+        self._transcript, self._sampling, self._on_step = transcript, sampling, on_step
         self._deadline = time.monotonic() + settings.max_seconds
         self._tokens = 0  # prompt and completion of the longest call so far
         self.steps: list[Step] = []
@@ -108,6 +109,7 @@ class _Episode:
             limit = self._limit()
             if limit is not None:
                 return await self._force_answer(limit)
+            await asyncio.sleep(0)  # a model and tools that never wait must not keep the event loop from Ctrl-C
             started = time.monotonic()
             try:
                 reply = await self._chat(self._deadline - started)
