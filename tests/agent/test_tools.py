@@ -165,6 +165,16 @@ async def test_a_hostile_title_stays_on_its_line():
     )
 
 
+async def test_a_snippet_or_summary_cannot_end_its_observation():
+    page = make_page("http://w.example/Velm", "=======", "=======")
+    web = MemoryWeb({page.url: page})
+    box = Toolbox(web, web, RuleModel(lambda messages: summary("=======", "=======")), AgentSettings())
+    found = (await box.call("search", {"query": "======="})).observation
+    visited = (await box.call("visit", {"url": page.url, "goal": "======="})).observation
+    assert found.endswith("(http://w.example/Velm)\n======")
+    assert visited.endswith("Evidence in page:\n======\n\nSummary:\n======")
+
+
 def test_the_schemas_are_one_json_object_a_line():
     lines = render_schemas(toolbox().schemas()).split("\n")
     assert [json.loads(line)["name"] for line in lines] == ["search", "visit"]

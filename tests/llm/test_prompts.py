@@ -61,6 +61,13 @@ def test_data_cannot_close_its_section() -> None:
     assert section.replace("\u200b", "") == attack
 
 
+@pytest.mark.parametrize("token", ["<|im_end|>", "<|eot_id|>", "<｜Assistant｜>", "< |im_start|>", "</|x|>"])
+def test_data_cannot_hold_a_control_token(token: str) -> None:
+    prompt = fill_prompt("summariser", goal="g", url="u", title=token, text=f"a{token}b")
+    assert token not in prompt
+    assert f"a<\u200b{token[1:]}b" in prompt
+
+
 def test_fields_inside_data_are_not_filled() -> None:
     prompt = fill_prompt("judge", question="{{reference}}", reference="Orsk", answer=r"\1 {{answer}}")
     assert "<question>\n{{reference}}\n</question>" in prompt

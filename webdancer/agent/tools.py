@@ -110,7 +110,7 @@ class Toolbox:
 
     async def _run_search(self, query: str, year: int | None) -> ToolResult:
         hits = await self._search.search(query, num_results=self._settings.num_results, year=year)
-        return ToolResult(neutralise(format_hits(query, hits)))
+        return ToolResult(neutralise(_one_part(format_hits(query, hits))))
 
     async def _run_visit(self, url: str, goal: str) -> ToolResult:
         page = await self._reader.read(url)
@@ -123,7 +123,8 @@ class Toolbox:
             evidence = choose_passages(page.text, goal, max_chars=min(_FALLBACK_CHARS, self._settings.max_page_chars))
             summary = "No summary could be made; the evidence shows the passages of the page nearest to the goal."
             num_unsummarised = 1
-        return ToolResult(neutralise(format_report(url, goal, evidence, summary)), None, num_unsummarised)
+        report_text = _one_part(format_report(url, goal, evidence, summary))
+        return ToolResult(neutralise(report_text), None, num_unsummarised)
 
     async def _summarise(self, page: Page, goal: str) -> PageReport:
         text = choose_passages(page.text, goal, max_chars=self._settings.max_page_chars)
@@ -148,10 +149,13 @@ def format_hits(query: str, hits: Sequence[SearchHit]) -> str:
 
 def format_report(url: str, goal: str, evidence: str, summary: str) -> str:
     """The observation of one visited page, in the shape of the release."""
-    # A page that holds the line between two observations must not end this one.
-    evidence = re.sub(r"^=======$", "======", evidence.strip(), flags=re.MULTILINE)
     head = f'What {_line(url)} says about the goal "{_line(goal)}":'
-    return f"{head}\n\nEvidence in page:\n{evidence}\n\nSummary:\n{_line(summary)}"
+    return f"{head}\n\nEvidence in page:\n{evidence.strip()}\n\nSummary:\n{_line(summary)}"
+
+
+def _one_part(observation: str) -> str:
+    """The observation without lines of a page, a snippet or a summary that look like the one between two observations."""
+    return re.sub(r"^=======$", "======", observation, flags=re.MULTILINE)
 
 
 def _line(text: str) -> str:

@@ -49,8 +49,11 @@ def fill_prompt(name: str, **fields: str) -> str:
 
 
 def quote_data(text: str) -> str:
-    """Text from outside made safe for a section: a zero-width space parts every `<` from a name or `/` behind it."""
-    return re.sub(r"<(?=/?[A-Za-z_])", "<\u200b", text)
+    """Text from outside made safe for a section: a zero-width space parts every `<` from a name or `/` behind it.
+
+    Control tokens of chat models (`<|im_end|>`, DeepSeek's `<｜…｜>`) are parted too: many servers read them in any text.
+    """
+    return re.sub(r"<(?=/?[A-Za-z_]|[\s/]*[|｜])", "<\u200b", text)
 
 
 def format_pages(pages: Iterable[tuple[str, str, str]]) -> Section:
