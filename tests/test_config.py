@@ -80,6 +80,8 @@ def test_unknown_section(tmp_path: Path) -> None:
         ("[crawl]\nobey_robots = 1\n", "crawl.obey_robots", "1"),
         ("[crawl]\nuser_agent = 7\n", "crawl.user_agent", "7"),
         ("[crawl]\nmax_pages = 0\n", "crawl.max_pages", "0"),
+        ("[synth.num_questions]\ncoutn = 5\n", "synth.num_questions", "{'coutn': 5}"),
+        ("[synth]\nnum_heldout_questions = {count = -1}\n", "synth.num_heldout_questions", "{'count': -1}"),
         ('[crawl]\nurls = "http://a.example/"\n', "crawl.urls", "'http://a.example/'"),
         ("crawl = 3\n", "crawl", "3"),
         ('[sample]\nmode = "medium"\n', "sample.mode", "'medium'"),

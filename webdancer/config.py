@@ -10,10 +10,10 @@ import tomllib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from webdancer.errors import ConfigError
-from webdancer.records import CotMode
+from webdancer.records import CotMode, QAKind
 
 
 class Settings(BaseModel):
@@ -156,6 +156,14 @@ class SynthSettings(Settings):
     """Largest share of a kind's questions that one answer may have."""
     drop_easy: bool = True
     """Drop questions that a closed-book answer or one search already gets right."""
+
+    @field_validator("num_questions", "num_heldout_questions")
+    @classmethod
+    def _kinds_are_known(cls, numbers: dict[str, int]) -> dict[str, int]:
+        for kind, number in numbers.items():
+            if kind not in tuple(QAKind) or number < 0:
+                raise ValueError(f"{kind} = {number}: expected a number of 0 or more for one of {', '.join(QAKind)}")
+        return numbers
 
 
 class SampleSettings(Settings):

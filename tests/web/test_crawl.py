@@ -397,8 +397,8 @@ async def test_two_crawls_cannot_share_a_folder(site: LocalSite, tmp_path: Path)
         ({"urls": ("site.example",)}, "got 'site.example', expected an http"),
         ({"include": ("(",)}, r"crawl.include: got '\('"),
         ({"resolve": {"a": "b"}}, "expected address:port"),
-        ({"headers": {"Bad name": "x"}}, "got 'Bad name': 'x', which is no HTTP header"),
-        ({"headers": {"X": "a\r\nY: b"}}, "which is no HTTP header on one line"),
+        ({"headers": {"Bad name": "x"}}, "got the header 'Bad name': 'x', expected an HTTP header"),
+        ({"headers": {"X": "a\r\nY: b"}}, "expected an HTTP header on one line"),
     ],
 )
 async def test_wrong_settings(site: LocalSite, tmp_path: Path, changes: dict[str, object], message: str) -> None:

@@ -155,6 +155,11 @@ def test_parse_date(text: str, expected: date | None) -> None:
         ("<title>Story of the day – The Herald</title><h1>The Herald</h1>", "Story of the day"),
         ("<title>A - B - Site</title>", "A - B"),
         ("<title>Plain</title>", "Plain"),
+        (
+            "<h1>Utilities for <code>with</code>-statements<a class=headerlink href=#x>¶</a></h1>",
+            "Utilities for with-statements",
+        ),
+        ("<h1>Two<br>lines &amp; <i>more</i></h1>", "Two lines & more"),
         ('<title>x | y</title><meta property="og:title" content="Shared  title">', "Shared title"),
         ("<h1>Logo</h1><main><h1>Real</h1></main>", "Real"),
         ("<title>Deep-sea</title>", "Deep-sea"),

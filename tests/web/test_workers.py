@@ -3,6 +3,9 @@
 import asyncio
 import os
 import signal
+from pathlib import Path
+
+import pytest
 
 from webdancer.web.extract import Extracted, extract
 from webdancer.web.workers import ExtractPool, ExtractProblem, Job
@@ -21,6 +24,15 @@ async def test_a_worker_extracts_as_the_function_does() -> None:
     expected = [extract(job.body, url=job.url, content_type=job.content_type) for job in (JOB, big)]
     assert answers == expected * 3
     assert expected[0].links == ("http://h.example/b",)
+
+
+async def test_modules_in_the_current_folder_are_not_taken_for_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pickle.py").write_text("raise SystemExit('not this one')")
+    monkeypatch.chdir(tmp_path)
+    async with ExtractPool(num_workers=1) as pool:
+        assert isinstance(await pool.extract(JOB), Extracted)
 
 
 async def test_a_page_that_takes_too_long_costs_that_page_only() -> None:

@@ -13,6 +13,7 @@ from world_reader import get, reach, text_of, visible
 from webdancer.world.facts import World
 from webdancer.world.graph import MONTHS
 from webdancer.world.lexicon import LISTS
+from webdancer.world.pages_wiki import ORPHAN_PATH
 
 Rows = list[dict[str, Any]]
 
@@ -138,6 +139,8 @@ def test_forbidden_pages_exist_and_are_linked_to(world: World) -> None:
         rules = Protego.parse(world.respond(host, "/robots.txt", {}).body.decode())
         assert not rules.can_fetch(f"http://{host}{target}", "webdancer")
         assert rules.can_fetch(f"http://{host}{page}", "webdancer")
+    assert f'href="{ORPHAN_PATH}"' in text_of(world.respond(wiki, "/wiki/Special:Recent_changes", {}))
+    assert world.respond(wiki, ORPHAN_PATH, {}).status == 200
     rules = Protego.parse(world.respond(archive, "/robots.txt", {}).body.decode())
     assert rules.can_fetch(f"http://{archive}/private/notice", "webdancer")
     assert not rules.can_fetch(f"http://{archive}/private/queue", "webdancer")

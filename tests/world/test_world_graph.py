@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 
+from webdancer.errors import ConfigError
 from webdancer.world.fact_graph import FactGraph
 from webdancer.world.graph import Entity, Region
 from webdancer.world.layout import list_facts
@@ -167,7 +168,7 @@ def test_sizes_grow_with_the_plan() -> None:
     assert make_plan(1_000_000).num_regions == 500
     assert make_plan(300).num_regions == 1
     assert min(make_plan(150).counts.values()) >= 1
-    with pytest.raises(ValueError, match="at least 20"):
+    with pytest.raises(ConfigError, match="at least 20"):
         make_plan(19)
 
 

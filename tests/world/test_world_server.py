@@ -11,7 +11,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from webdancer.world.server import World, serve
+from webdancer.errors import ConfigError, StoreError
+from webdancer.world.server import World, serve, write_facts
 
 
 async def started(world: World, log: Path | None) -> tuple[asyncio.Task[None], int]:
@@ -79,6 +80,21 @@ def test_the_log_is_written_when_the_server_is_terminated(tmp_path: Path) -> Non
     assert process.wait(10) == 0
     process.stdout.close()
     assert json.loads(log.read_text())["host"] == "news.w7.example"
+
+
+async def test_what_cannot_be_served_or_written_is_named(tmp_path: Path) -> None:
+    world = World(7, 60)
+    task, port = await started(world, None)
+    with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1:{port}: .*in use; choose another --port"):
+        await serve(world, port=port)
+    await stop(task)
+    with pytest.raises(ConfigError, match=r"cannot listen on 127\.0\.0\.1:99999: .*0-65535"):
+        await serve(world, port=99999)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ConfigError, match=r"file/log: the access log cannot be written"):
+        await serve(world, access_log=tmp_path / "file" / "log")
+    with pytest.raises(StoreError, match=r"file/facts: could not be written"):
+        write_facts(world, tmp_path / "file" / "facts")
 
 
 MILLION = """

@@ -138,14 +138,13 @@ class Fetcher:
         self._session: aiohttp.ClientSession | None = None
         self._headers = CIMultiDict(
             {
-                "User-Agent": settings.user_agent,
                 "Accept": "text/html,application/xhtml+xml,application/pdf;q=0.9,text/*;q=0.9,*/*;q=0.5",
                 "Accept-Encoding": "gzip, deflate",
             }
         )
-        for name, value in settings.headers.items():
+        for name, value in {"User-Agent": settings.user_agent, **settings.headers}.items():
             if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
-                raise ConfigError(f"crawl.headers: got {name!r}: {value!r}, which is no HTTP header on one line")
+                raise ConfigError(f"crawl: got the header {name!r}: {value!r}, expected an HTTP header on one line")
             self._headers[name] = value
 
     @property

@@ -6,6 +6,8 @@ from datetime import date
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
+from webdancer.web.layout import clean, html_to_text
+
 _MAX_TITLE_CHARS = 300
 _SEPARATOR = re.compile(r"\s+(?:[|–—·»:]|::|-)\s+")
 _DATE_METAS = (
@@ -48,7 +50,9 @@ def _text(parser: LexborHTMLParser, selector: str) -> str:
     node = parser.css_first(selector)
     if node is None:
         return ""
-    return " ".join(node.text(separator=" ").split())[:_MAX_TITLE_CHARS].strip("¶# ").replace(" ¶", "")
+    # A heading reads as it does in the page's text.
+    text = clean(node.text()) if node.tag == "title" else html_to_text(node.html or "")
+    return " ".join(text.split())[:_MAX_TITLE_CHARS].strip("¶# ").replace("¶", "")
 
 
 def _meta(parser: LexborHTMLParser, name: str) -> str:

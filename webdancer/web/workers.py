@@ -95,6 +95,7 @@ class _Worker:
     async def start(self) -> asyncio.subprocess.Process:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
+            "-P",  # modules of the folder that the user happens to be in are not ours
             "-m",
             "webdancer.web.workers",
             stdin=asyncio.subprocess.PIPE,

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from webdancer.errors import ConfigError
+
 REGION_PAGES = 2000
 
 BASE: dict[str, int] = {
@@ -48,10 +50,10 @@ def make_plan(num_pages: int) -> Plan:
     """Cut a web of about `num_pages` pages into regions of at most 2,000.
 
     Raises:
-        ValueError: fewer than 20 pages.
+        ConfigError: fewer than 20 pages.
     """
     if num_pages < 20:
-        raise ValueError(f"num_pages: got {num_pages}, expected at least 20")
+        raise ConfigError(f"number of pages: got {num_pages}, expected at least 20")
     num_regions = max(1, round(num_pages / REGION_PAGES))
     pages = num_pages / num_regions
     indexes = 5 if pages < MINIATURE_PAGES else min(120, 25 + pages / 25)

@@ -1,6 +1,7 @@
 """Serves the embedded web: all hosts on one loopback port, told apart by the Host header; writes its facts to a file."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import signal
@@ -28,9 +29,13 @@ class AccessLog:
 
     def __init__(self, path: Path | None) -> None:
         self._lines: list[str] = []
+        self._file = None
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("ab", buffering=0) if path is not None else None
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = path.open("ab", buffering=0)
+            except OSError as error:
+                raise ConfigError(f"{path}: the access log cannot be written: {error.strerror}") from None
 
     def add(self, request: web.BaseRequest, status: int) -> None:
         """Note one answered request."""
@@ -71,7 +76,7 @@ async def serve(
         on_ready: called with the port once requests are accepted.
 
     Raises:
-        ConfigError: the address or port cannot be had.
+        ConfigError: the address or port cannot be had, or the log cannot be written.
     """
     with AccessLog(access_log) as log:
 
@@ -87,10 +92,9 @@ async def serve(
         try:
             try:
                 await web.TCPSite(runner, address, port).start()
-            except OSError as error:
-                raise ConfigError(
-                    f"cannot listen on {address}:{port}: {error.strerror}; choose another --port"
-                ) from None
+            except (OSError, OverflowError) as error:
+                reason = getattr(error, "strerror", None) or error
+                raise ConfigError(f"cannot listen on {address}:{port}: {reason}; choose another --port") from None
             bound = runner.addresses[0][1]
             _log.info("seed %d: %d hosts on %s:%d", world.seed, len(world.hosts()), address, bound)
             if on_ready is not None:
@@ -123,16 +127,17 @@ def write_facts(world: World, path: Path) -> None:
 
     No stage reads this file; tests and evaluation do. A web of many regions is written one region at a time.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("w", encoding="utf-8") as file:
             for number in range(world.graph.plan.num_regions):
                 for row in _region_rows(world, number):
                     file.write(json.dumps(row, ensure_ascii=False) + "\n")
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise StoreError(
             f"{path}: could not be written: {error.strerror}; free some space or choose another file"
         ) from error
