@@ -4,11 +4,13 @@ The pages are read into knowledge; every question is a logical form that this kn
 answers alone, and whose answer does not change from year to year.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
+from itertools import combinations
 from random import Random
 from typing import NamedTuple
 
-from webdancer.scribe.knowledge import Knowledge, count_members, knowledge_of, shared_members, told_by_one_page
+from webdancer.scribe.knowledge import Knowledge, knowledge_of, shared_members, told_by_one_page
 from webdancer.scribe.logical import (
     Count,
     Expr,
@@ -23,11 +25,19 @@ from webdancer.scribe.logical import (
 )
 from webdancer.scribe.mentions import words_of
 from webdancer.scribe.question import write_question
+from webdancer.scribe.question_shapes import COUNTS_OF_YEARS
 from webdancer.scribe.reader import Listing, Reading, read_page
 from webdancer.scribe.relations import ENTITY_TYPES, LISTS, RELATIONS, word_set
 
 MAX_HOPS = 4
 MIN_LIST = 3
+LARGE_COUNT = 13
+LARGE_COUNT_BONUS = 20
+"""Short lists are so many that counts below `LARGE_COUNT` come by themselves; larger ones are preferred so many times."""
+ASKED_BY_YEAR = frozenset(phrase.path[0] for phrase in COUNTS_OF_YEARS)
+"""Lists whose members can be asked for by year."""
+MAX_STARTS = 40
+"""Years that spans of years begin or end at: the pairs of more would take long."""
 NAMED_WITH_KIND = word_set("film novel album band paper repository")
 UNDESCRIBED = word_set("film album museum bridge prize band river paper")
 """Kinds of things that hardly any other page describes uniquely: a simple question about one could not be made harder."""
@@ -200,42 +210,45 @@ def _simple(group: Group, rng: Random) -> Iterator[LogicalForm]:
 
 
 def _counts(group: Group, rng: Random) -> Iterator[LogicalForm]:
+    """Counts of whole lists and of their members of some years.
+
+    Answers shall spread. What is asked of a list is therefore drawn from the numbers that it allows, not from the years,
+    and long lists, large numbers and holders that are described by many steps are preferred.
+    """
     items: list[tuple[float, LogicalForm]] = []
-    for step in group.chains(MAX_HOPS - 2):
+    for step in group.chains(MAX_HOPS - 1):
         if isinstance(step.expr, Name):
             continue
         for kind in LISTS:
             found = group.knowledge.listing(ListOf(kind, step.value))
             if found is None or found[1] != group.about[step.value] or len(found[0].members) < MIN_LIST:
                 continue
-            for form in _filters(ListOf(kind, step.expr), found[0], rng):
-                number = count_members(found[0], form.first, form.last)
-                if number:
-                    items.append((float(number), form))
+            forms = _by_number(ListOf(kind, step.expr), found[0], rng)
+            weights = {n: n * (LARGE_COUNT_BONUS if n >= LARGE_COUNT else 1) for n in forms}
+            share = depth(step.expr) * len(found[0].members) / sum(weights.values())
+            items += [(weights[number] * share, form) for number, form in forms.items()]
     return _weighted(items, rng)
 
 
-def _filters(items: ListOf, listing: Listing, rng: Random) -> list[Count]:
-    """The list as a whole and cut by years that its members make likely."""
-    forms = [Count(items)] if items.kind != "laureates" else []
-    years = sorted({member.year for member in listing.members if member.year is not None})
-    if len(years) < 2 or any(member.year is None for member in listing.members) or items.kind not in FILTERED:
-        return forms
-    decades = list(range(years[0] - years[0] % 5, years[-1] + 1, 5))
-    for _ in range(4):
-        start, end = sorted((rng.choice(decades), rng.choice(decades) + 4))
-        forms.append(Count(items, None, start - 1))
-        forms.append(Count(items, start, end))
-        if items.kind != "laureates":
-            forms.append(Count(items, start + 1, None))
-    return forms
+def _by_number(items: ListOf, listing: Listing, rng: Random) -> dict[int, Count]:
+    """For every number that the list as a whole or its members of some years come to, one way to ask for it."""
+    whole = {len(listing.members): Count(items)}
+    years = sorted(member.year for member in listing.members if member.year is not None)
+    if len(years) < len(listing.members) or years[0] == years[-1] or items.kind not in ASKED_BY_YEAR:
+        return whole
+    starts = sorted({year - year % 5 for year in years})
+    starts = starts[:: len(starts) // MAX_STARTS + 1]
+    spans: list[tuple[int | None, int | None]] = [(first, last + 4) for first, last in combinations(starts, 2)]
+    spans += [(start + 1, None) for start in starts] + [(None, start - 1) for start in starts]
+    rng.shuffle(spans)
+    by_number = {_num_between(years, first, last): Count(items, first, last) for first, last in spans}
+    return {number: form for number, form in {**by_number, **whole}.items() if number > 0}
 
 
-FILTERED = word_set(
-    "films_directed novels_written film_appearances works_designed albums_produced papers_written albums laureates "
-    "novels_published albums_released companies_acquired bridges natives references"
-)
-"""Lists whose members can be asked for by year."""
+def _num_between(years: list[int], first: int | None, last: int | None) -> int:
+    """How many of the sorted years are from `first` to `last`."""
+    end = len(years) if last is None else bisect_right(years, last)
+    return end - (0 if first is None else bisect_left(years, first))
 
 
 def _intersections(group: Group, rng: Random) -> Iterator[LogicalForm]:
