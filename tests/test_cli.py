@@ -25,11 +25,22 @@ def webdancer(*arguments: str) -> subprocess.CompletedProcess[str]:
         (("import", "{tmp}/none.jsonl", "--out", "{tmp}/o"), 1, "{tmp}/none.jsonl"),
         (("index", "{tmp}/none.warc", "--out", "{tmp}/o"), 1, "{tmp}/none.warc"),
         (("serve", "--model", "nobody"), 2, "--model: got 'nobody'"),
+        (("crawl", "http://a.example/", "--out", "{tmp}/s", "--max-pages", "0"), 2, "'crawl.max_pages': got 0"),
+        (("crawl", "http://127.0.0.1:9/", "--out", "{tmp}/s"), 1, "not one page was stored from http://127.0.0.1:9/"),
+        (("ask", " ", "--run", "{tmp}/none"), 2, "the question is empty"),
+        (
+            ("run", "{tmp}/damaged"),
+            2,
+            "{tmp}/damaged/manifest.json is no manifest of this version (config: Field required)",
+        ),
+        (("eval", "{tmp}/damaged"), 2, "{tmp}/damaged/manifest.json is no manifest of this version"),
     ],
 )
 def test_wrong_input_gets_one_clear_message(
     arguments: tuple[str, ...], code: int, message: str, tmp_path: Path
 ) -> None:
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "manifest.json").write_text("{}")
     done = webdancer(*(argument.format(tmp=tmp_path) for argument in arguments))
     assert done.returncode == code, done.stderr
     assert "error: " in done.stderr
@@ -44,3 +55,9 @@ def test_unknown_key_names_the_nearest(tmp_path: Path) -> None:
     done = webdancer("run", str(tmp_path / "r"), "--config", str(config))
     assert done.returncode == 2
     assert "unknown key 'crawl.max_pagess' (value 3); nearest known key: 'max_pages'" in done.stderr
+
+
+def test_a_port_out_of_range_is_wrong_usage() -> None:
+    done = webdancer("serve", "--port", "70000")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr

@@ -7,14 +7,15 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from webdancer.config import Config, load_config
+from webdancer.config import Config, load_config, parse_config
 from webdancer.errors import ConfigError, WebdancerError
 from webdancer.pipeline.progress import console
 from webdancer.records import CotMode
@@ -28,6 +29,7 @@ world_app = typer.Typer(help="The embedded web: a generated web whose facts are 
 app.add_typer(world_app, name="world")
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file with the settings.")]
+PortOption = Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -41,12 +43,6 @@ def main() -> None:
     except WebdancerError as error:
         console.print(f"[bold red]error:[/] {_plain(error)}", soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        command = shlex.join(["webdancer", *sys.argv[1:]])
-        console.print(
-            f"\nStopped. Nothing is lost: run the same command again to go on from here:\n  {command}", soft_wrap=True
-        )
-        sys.exit(130)
 
 
 def _plain(error: object) -> str:
@@ -54,15 +50,24 @@ def _plain(error: object) -> str:
     return str(error).replace("[", r"\[")
 
 
+@contextmanager
+def _says_how_to_go_on() -> Iterator[None]:
+    """Ctrl-C ends the work inside with exit code 130 and a line on how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        command = shlex.join(["webdancer", *sys.argv[1:]])
+        console.print("\nStopped. Nothing is lost: the same command goes on from here:")
+        console.print(f"  {_plain(command)}", soft_wrap=True)
+        raise typer.Exit(130) from None
+
+
 def _run(work: Coroutine[Any, Any, Any], *, resumable: bool = True) -> Any:
     """Run a coroutine to its end; of several failed tasks the first error of ours is shown."""
     try:
-        return asyncio.run(work)
+        with _says_how_to_go_on() if resumable else nullcontext():
+            return asyncio.run(work)
     except KeyboardInterrupt:
-        if resumable:
-            command = shlex.join(["webdancer", *sys.argv[1:]])
-            console.print("\nStopped. Nothing is lost: the same command goes on from here:")
-            console.print(f"  {_plain(command)}", soft_wrap=True)
         raise typer.Exit(130) from None
     except BaseExceptionGroup as group:
         error: BaseException = group
@@ -71,10 +76,6 @@ def _run(work: Coroutine[Any, Any, Any], *, resumable: bool = True) -> Any:
         if isinstance(error, WebdancerError):
             raise error from None
         raise
-
-
-def _config(path: Path | None) -> Config:
-    return load_config(path) if path else Config()
 
 
 def _print_json(value: object) -> None:
@@ -101,7 +102,7 @@ def run(
     """Run all stages in a folder; what is done is not done again."""
     from webdancer.pipeline.stages import run_pipeline
 
-    _run(run_pipeline(out, _config(config), until=until))
+    _run(run_pipeline(out, load_config(config) if config else None, until=until))
 
 
 @app.command()
@@ -132,11 +133,9 @@ def crawl(
         "headers": dict(_split_pair(item, ":", "--header") for item in header or []) or None,
         "delay_s": delay,
     }
-    settings = _config(config).crawl
-    settings = type(settings).model_validate(
-        {**settings.model_dump(), **{k: v for k, v in given.items() if v is not None}}
-    )
-    counts = _run(crawl_to_snapshot(settings, out))
+    values = (load_config(config) if config else Config()).model_dump(mode="json")
+    values["crawl"] |= {key: value for key, value in given.items() if value is not None}
+    counts = _run(crawl_to_snapshot(parse_config(values, source="command line").crawl, out))
     _print_json(counts.model_dump(mode="json"))
 
 
@@ -155,7 +154,9 @@ def index(
     """Make a snapshot of WARC files that others wrote."""
     from webdancer.web.importer import index_warcs
 
-    _print_json(asdict(index_warcs(files, out)))
+    with _says_how_to_go_on():
+        counts = index_warcs(files, out)
+    _print_json(asdict(counts))
 
 
 @app.command()
@@ -163,7 +164,7 @@ def search(
     snapshot: Annotated[Path, typer.Argument(help="The snapshot's folder.")],
     query: str,
     year: Annotated[int | None, typer.Option(help="Only pages published in this year.")] = None,
-    num_results: Annotated[int, typer.Option("-n", help="How many results.")] = 10,
+    num_results: Annotated[int, typer.Option("-n", min=1, help="How many results.")] = 10,
     as_json: JsonOption = False,
 ) -> None:
     """Search a snapshot."""
@@ -184,7 +185,7 @@ def search(
 def _stage(name: str, out: Path, config: Path | None) -> None:
     from webdancer.pipeline.stages import run_stage
 
-    _run(run_stage(name, out, _config(config) if config else None))
+    _run(run_stage(name, out, load_config(config) if config else None))
 
 
 RunArgument = Annotated[Path, typer.Argument(help="The run's folder.")]
@@ -223,11 +224,13 @@ def ask(
     mode: Annotated[CotMode, typer.Option(help="Short or long chains of thought.")] = CotMode.SHORT,
     as_json: JsonOption = False,
 ) -> None:
-    """Answer a question, showing every step."""
+    """Answer a question, showing every step. The settings are those of --config, else of the run."""
     from webdancer.pipeline.asking import ask_question
+    from webdancer.pipeline.stages import settings_of
 
+    settings = load_config(config) if config else (None if snapshot else settings_of(out)) or Config()
     trajectory = _run(
-        ask_question(question, snapshot or out / "snapshot", _config(config), mode=mode, show_steps=not as_json),
+        ask_question(question, snapshot or out / "snapshot", settings, mode=mode, show_steps=not as_json),
         resumable=False,
     )
     if as_json:
@@ -240,7 +243,7 @@ def ask(
 def serve(
     model: Annotated[str, typer.Option(help="What to serve: `scribe`.")] = "scribe",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0 picks a free one.")] = 8000,
+    port: PortOption = 8000,
 ) -> None:
     """Serve a model behind an OpenAI-compatible API."""
     from webdancer.pipeline.serving import serve_model
@@ -271,7 +274,7 @@ def world_serve(
     seed: SeedOption = 7,
     pages: PagesOption = 2000,
     address: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0 picks a free one.")] = 8080,
+    port: PortOption = 8080,
     access_log: Annotated[Path | None, typer.Option(help="Append each request as a JSON line.")] = None,
     facts: Annotated[Path | None, typer.Option(help="First write the facts to this file.")] = None,
     until_stdin_closes: Annotated[bool, typer.Option(hidden=True)] = False,

@@ -77,6 +77,13 @@ def test_other_settings_are_refused_in_the_same_folder(finished: Path, tmp_path:
     assert "sample.max_attempts: 5 → 2" in done.stderr.replace("\n", " ")
 
 
+def test_a_run_goes_on_with_its_own_settings_where_none_are_given(finished: Path) -> None:
+    before = load_run(finished)
+    done = subprocess.run(command(finished)[:-2], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert load_run(finished) == before
+
+
 def test_same_seed_same_records(finished: Path, tmp_path: Path) -> None:
     run_to_end(tmp_path / "again")
     assert load_run(tmp_path / "again") == load_run(finished)

@@ -8,6 +8,7 @@ from rich.markup import escape
 from webdancer.agent.loop import run_episode
 from webdancer.agent.tools import Toolbox
 from webdancer.config import Config
+from webdancer.errors import ConfigError
 from webdancer.llm.protocol import Sampling
 from webdancer.pipeline.models import open_models
 from webdancer.pipeline.progress import console
@@ -22,8 +23,11 @@ async def ask_question(question: str, snapshot: Path, config: Config, *, mode: C
     """Run one episode.
 
     Raises:
+        ConfigError: the question is empty.
         SnapshotError: there is no finished snapshot in that folder.
     """
+    if not question.strip():
+        raise ConfigError("the question is empty")
     with Snapshot.open(snapshot) as opened:
         async with open_models(config.llm, mode=mode) as models:
             toolbox = Toolbox(SnapshotSearch(opened), SnapshotReader(opened), models.summariser, config.agent)

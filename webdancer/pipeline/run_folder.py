@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from webdancer.config import Config
 from webdancer.errors import ConfigError
@@ -47,17 +47,17 @@ class RunFolder:
 
     def __init__(self, path: Path, config: Config) -> None:
         self.path, self.config = path, config
-        manifest = path / "manifest.json"
-        if manifest.exists():
-            self.manifest = Manifest.model_validate_json(manifest.read_text(encoding="utf-8"))
-            if self.manifest.config != config:
-                changed = ", ".join(_differences(self.manifest.config.model_dump(), config.model_dump()))
-                raise ConfigError(
-                    f"{path} holds a run with other settings ({changed}); give another --out, or delete it to start again"
-                )
-        else:
+        found = read_manifest(path)
+        if found is None:
             self.manifest = Manifest(config=config, git_revision=_git_revision(), versions=_versions())
             self._save()
+        else:
+            self.manifest = found
+            if found.config != config:
+                changed = ", ".join(_differences(found.config.model_dump(), config.model_dump()))
+                raise ConfigError(
+                    f"{path} holds a run with other settings ({changed}); give another folder, or delete it to start again"
+                )
 
     def _save(self) -> None:
         write_json(self.path / "manifest.json", self.manifest.model_dump(mode="json"))
@@ -81,6 +81,25 @@ class RunFolder:
         finally:
             entry.seconds += time.perf_counter() - start
             self._save()
+
+
+def read_manifest(path: Path) -> Manifest | None:
+    """The manifest of the run in a folder, None where there is no run.
+
+    Raises:
+        ConfigError: it is damaged, or from another version.
+    """
+    file = path / "manifest.json"
+    try:
+        return Manifest.model_validate_json(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise ConfigError(
+            f"{file} is no manifest of this version ({where}: {first['msg']}); give another folder, or delete it to start again"
+        ) from None
 
 
 def _versions() -> dict[str, str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from webdancer.agent.tools import Toolbox
 from webdancer.config import Config, CrawlSettings
-from webdancer.errors import ConfigError, StoreError
+from webdancer.errors import ConfigError, SnapshotError, StoreError
 from webdancer.eval.systems import (
     Answerer,
     agent_answerer,
@@ -25,7 +25,7 @@ from webdancer.llm.protocol import Sampling
 from webdancer.pipeline.embedded import count_robots_violations, serve_embedded_web
 from webdancer.pipeline.models import Models, open_models
 from webdancer.pipeline.progress import console, progress_bar
-from webdancer.pipeline.run_folder import Manifest, RunFolder
+from webdancer.pipeline.run_folder import RunFolder, read_manifest
 from webdancer.pipeline.summary import write_summary
 from webdancer.records import QA, EvalResult, QASplit, Trajectory, Verdict
 from webdancer.store import RecordWriter, read_records, write_json, write_records
@@ -69,19 +69,25 @@ def sites(run: RunFolder) -> list[Site]:
     return [train, heldout]
 
 
-async def run_pipeline(path: Path, config: Config, *, until: str | None = None) -> None:
-    """Run all stages that are not done yet.
+async def run_pipeline(path: Path, config: Config | None, *, until: str | None = None) -> None:
+    """Run all stages that are not done yet; without a config with the folder's settings, or in a new one with the defaults.
 
     Raises:
         ConfigError: `until` names no stage, or the folder holds a run with other settings.
     """
     if until is not None and until not in STAGES:
         raise ConfigError(f"--until: got {until!r}, expected one of {', '.join(STAGES)}")
-    run = RunFolder(path, config)
+    run = RunFolder(path, config or settings_of(path) or Config())
     for name in STAGES:
         await _run_stage(run, name)
         if name == until:
             break
+
+
+def settings_of(path: Path) -> Config | None:
+    """The settings of the run in a folder, None where there is no run."""
+    manifest = read_manifest(path)
+    return manifest.config if manifest else None
 
 
 async def run_stage(name: str, path: Path, config: Config | None) -> None:
@@ -90,11 +96,9 @@ async def run_stage(name: str, path: Path, config: Config | None) -> None:
     Raises:
         ConfigError: an earlier stage is not done, or there is no run in the folder and no config was given.
     """
+    config = config or settings_of(path)
     if config is None:
-        manifest = path / "manifest.json"
-        if not manifest.exists():
-            raise ConfigError(f"{path} holds no run; give the folder of one, or --config to start one")
-        config = Manifest.model_validate_json(manifest.read_text(encoding="utf-8")).config
+        raise ConfigError(f"{path} holds no run; start one with: webdancer run {path}")
     run = RunFolder(path, config)
     for earlier in list(STAGES)[: list(STAGES).index(name)]:
         if not run.is_done(earlier):
@@ -132,7 +136,11 @@ async def crawl_stage(run: RunFolder) -> None:
 
 
 async def crawl_to_snapshot(settings: CrawlSettings, out: Path, *, title: str = "pages") -> CrawlCounts:
-    """Crawl into a snapshot with a progress bar."""
+    """Crawl into a snapshot with a progress bar.
+
+    Raises:
+        SnapshotError: the crawl ended without a page.
+    """
     with progress_bar(title) as advance:
         shown = 0
 
@@ -141,7 +149,14 @@ async def crawl_to_snapshot(settings: CrawlSettings, out: Path, *, title: str = 
             advance(counts.num_pages - shown)
             shown = counts.num_pages
 
-        return await crawl_sites(settings, out, on_page=on_page)
+        counts = await crawl_sites(settings, out, on_page=on_page)
+    if counts.num_pages == 0:
+        raise SnapshotError(
+            f"{out}: not one page was stored from {', '.join(settings.urls)} "
+            f"(errors {counts.num_errors}, skipped hosts {counts.skipped_hosts}, {counts.num_robots_blocked} forbidden by "
+            "robots.txt); check the URLs and the limits, and run the command again"
+        )
+    return counts
 
 
 async def synth_stage(run: RunFolder) -> None:

@@ -97,9 +97,12 @@ def _read_messages(file: Path) -> Iterator[tuple[int, list[ReleasedMessage]]]:
             continue
         try:
             messages = _ReleasedLine.model_validate(json.loads(line)).messages
-        except (ValueError, ValidationError) as error:
-            problem = " ".join(str(error).split())[:300]
-            raise StoreError(f"{file}, line {number}: no released trajectory: {problem}") from None
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise StoreError(f"{file}, line {number}: no released trajectory: {where}: {first['msg']}") from None
+        except ValueError as error:
+            raise StoreError(f"{file}, line {number}: no released trajectory: {error}") from None
         roles = [message.role for message in messages]
         expected = ["system", *(("user", "assistant") * (len(messages) // 2))]
         if len(messages) < 3 or roles != expected:
