@@ -1,9 +1,10 @@
 """What the hosts answer: determinism, links, redirects, duplicates, encodings, forbidden and missing pages, PDF."""
 
+import html
 import io
 import re
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import pypdf
 import pytest
@@ -238,6 +239,21 @@ def test_prose_uses_pronouns_after_the_first_sentence(world: World) -> None:
     texts = [visible(text_of(get(world, world.url_of(p)))) for p in world.graph.region(0).of("person")]
     with_pronoun = sum(bool(re.search(r"\b(He|She|His|Her|he|she)\b", text)) for text in texts)
     assert with_pronoun >= len(texts) * 0.3
+
+
+def test_aliases_are_link_text_in_the_text_of_some_articles(world: World) -> None:
+    region = world.graph.region(0)
+    by_alias = {alias: entity for entity in region.entities() for alias in entity.aliases}
+    found = 0
+    for entity in region.of("person") + region.of("city") + region.of("company"):
+        main = text_of(get(world, world.url_of(entity))).partition("<main")[2].partition("</main>")[0]
+        for href, text in re.findall(r'<p>See also <a href="([^"]+)">([^<]+)</a>\.</p>', main):
+            other = by_alias[text]
+            assert other is not entity
+            assert text not in (other.name, other.title)
+            assert get(world, urljoin(world.url_of(entity), html.unescape(href))) == get(world, world.url_of(other))
+            found += 1
+    assert found >= 10
 
 
 def test_people_who_share_a_name_have_a_disambiguation_page_and_are_told_apart_in_prose(world: World) -> None:

@@ -53,10 +53,6 @@ class Entity:
         fact = self.one(relation)
         return fact.object if fact else None
 
-    def alive_in(self, year: int) -> bool:
-        """Whether a person was born by then and has not died before the year's end."""
-        return self.since.year < year < self.until.year
-
 
 @dataclass(slots=True, eq=False, repr=False)
 class Fact:

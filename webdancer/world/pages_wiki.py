@@ -41,6 +41,7 @@ _PLURALS = {
     "person": "people",
 }
 _DUPLICATE_EVERY = 18
+_SEE_ALSO_EVERY = 6
 
 
 def _plural(kind: str) -> str:
@@ -130,9 +131,19 @@ class Wiki:
         cut = max(2, (len(sentences) + 1) // 2)
         doc.body += [f"<h1>{html.escape(entity.title, quote=False)}</h1>", box]
         doc.body += [paragraph(sentences[:cut]), paragraph(sentences[cut:] + fillers)]
+        doc.body += self._see_also(doc, entity, region)
         doc.body += self._lists(doc, entity, rng)
         doc.after.append(self._related(doc, entity, region, rng))
         return doc
+
+    def _see_also(self, doc: Doc, entity: Entity, region: Region) -> list[str]:
+        """On some pages, a line of the text that links to a page under another name of what it is about; it states nothing."""
+        dice = stable("see also", self.site.seed, entity.key)
+        others = [other for other in region.of(entity.type) if other.aliases and other is not entity]
+        if not others or dice % _SEE_ALSO_EVERY:
+            return []
+        other = others[dice % len(others)]
+        return [paragraph([f"See also {self.site.link(doc, other, other.aliases[0])}."])]
 
     def _lists(self, doc: Doc, entity: Entity, rng: random.Random) -> list[str]:
         parts = []
