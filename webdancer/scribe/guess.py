@@ -8,6 +8,7 @@ from webdancer.scribe.knowledge import Knowledge
 from webdancer.scribe.logical import Count, Intersect, LogicalForm, Lookup, Name, names_in
 from webdancer.scribe.mentions import DATE, base_name, find_date
 from webdancer.scribe.observations import Hit
+from webdancer.scribe.question import parse_name
 from webdancer.scribe.relations import RELATIONS
 
 _WORDS_TO_VALUES = {
@@ -49,7 +50,8 @@ def guess_answer(form: LogicalForm | None, knowledge: Knowledge, hits: Sequence[
         return _pick(_WORDS_TO_VALUES["text"], question)
     known = knowledge.things(kind)
     named = {name.text for name in names_in(form)} if form else set()
-    titles = [base_name(hit.title) for hit in hits]
+    likely_first = sorted(hits, key=lambda hit: not re.search(rf"\b{kind}\b", hit.snippet))
+    titles = [base_name(hit.title) for hit in likely_first if parse_name(base_name(hit.title).text)]
     likely = [name for name in (*known, *titles) if name.text not in named and name.text not in question]
     return likely[0].text if likely else "unknown"
 

@@ -6,12 +6,15 @@ episode does not seem to repeat itself.
 """
 
 import re
+from dataclasses import replace
 from random import Random
 
-from webdancer.scribe.logical import Count, Intersect, LogicalForm, Lookup, Name, depth
+from webdancer.scribe.logical import Count, Expr, Intersect, ListOf, LogicalForm, Lookup, Name, depth
+from webdancer.scribe.mentions import base_name
 from webdancer.scribe.observations import Episode, Turn
-from webdancer.scribe.planner import Move, Plan, Step, same_step
+from webdancer.scribe.planner import Move, Plan, Step, is_page_of, same_step
 from webdancer.scribe.question import write_list, write_name, write_noun
+from webdancer.scribe.relations import RELATIONS
 
 _NEED = (
     "First I need {what}.",
@@ -19,9 +22,9 @@ _NEED = (
     "To begin, I have to find {what}.",
     "I must find {what} first.",
 )
-_THEN = ("Then I go on from there.", "The rest follows from it.", "From that the next step follows.")
+_THEN = ("Then I need {then}.", "After that comes the search for {then}.", "With it I can look for {then}.")
 _SEARCH = ("I search for {name}.", "A search for {name} should help.", "Let me look for {name}.")
-_NEXT = ("Now I need {what}.", "Still missing: {what}.", "What is missing is {what}.", "Next comes {what}.")
+_NEXT = ("Now I need {what}.", "Still missing: {what}.", "Next I need {what}.", "I still have to find {what}.")
 _OPEN = (
     "The result “{title}” is the right page; I read it.",
     "“{title}” is the page to read.",
@@ -32,12 +35,22 @@ _DEAD_SEARCH = (
     "None of these results is about {name}.",
     "The search did not bring the page of {name}.",
 )
+_NOTHING_NEW = (
+    "These results bring no new page about {name}.",
+    "I find nothing new about {name} here.",
+)
 _DEAD_PAGE = (
     "That page does not tell me {what}.",
     "The page is silent about {what}.",
 )
 _RETRY = ("I try another query.", "Another wording may bring more.", "I search again in other words.")
-_OTHER = ("I try “{title}” instead.", "Perhaps “{title}” tells it.", "“{title}” mentions it, so I look there.")
+_OTHER = ("I try “{title}” instead.", "Perhaps “{title}” tells it.", "“{title}” may tell it, so I look there.")
+_SAME_TITLE = (
+    "Another page is also called “{title}”; I read that one.",
+    "There is a second page “{title}”, which I try.",
+)
+_SATISFIED = ("That is what I was looking for.", "This step is settled.", "It tells what I needed.")
+_REPLAN = ("So I change my plan.", "That way is closed.", "I have to go another way.")
 _ERROR = ("The last call brought an error, so I make it properly.", "That turn failed; I try once more.")
 _ANSWER = (
     "So the answer is {answer}.",
@@ -66,13 +79,15 @@ def _look_back(plan: Plan, episode: Episode, rng: Random, *, is_long: bool) -> l
     if last.reports:
         told = [report.summary for report in last.reports if report.evidence]
         if told and not _is_stuck(plan, last):
-            known = _recall(episode) if is_long else ""
-            return [part for part in (" ".join(told), known) if part]
+            check = [rng.choice(_SATISFIED), _recall(episode)] if is_long and plan.form else []
+            return [" ".join(told), *check]
         if plan.step is not None:
-            return [rng.choice(_DEAD_PAGE).format(what=noun(plan.step))]
+            replan = [rng.choice(_REPLAN)] if is_long else []
+            return [rng.choice(_DEAD_PAGE).format(what=noun(plan.step)), *replan]
         return ["That page does not help."]
     if plan.move is Move.SEARCH and plan.is_retry and plan.step is not None:
-        return [rng.choice(_DEAD_SEARCH).format(name=_name(plan.step))]
+        known = any(is_page_of(hit, _thing(plan.step)) for results in last.results for hit in results.hits)
+        return [rng.choice(_NOTHING_NEW if known else _DEAD_SEARCH).format(name=_name(plan.step))]
     return []
 
 
@@ -84,7 +99,7 @@ def _is_stuck(plan: Plan, last: Turn) -> bool:
 def _recall(episode: Episode) -> str:
     """What earlier pages said, for a long thought."""
     told = [r.summary for turn in episode.turns[:-1] for r in turn.reports if r.evidence and len(r.summary) < 160]
-    return "I already know this: " + " ".join(told[-2:]) if told else ""
+    return "Known from before: " + " ".join(told[-2:]) if told else ""
 
 
 def _look_ahead(plan: Plan, episode: Episode, rng: Random, *, is_long: bool) -> list[str]:
@@ -96,12 +111,15 @@ def _look_ahead(plan: Plan, episode: Episode, rng: Random, *, is_long: bool) -> 
         return _without_step(plan)
     what, name = noun(plan.step), _name(plan.step)
     if plan.move is Move.VISIT:
-        check = _check(plan, name) if is_long else ""
-        wording = rng.choice(_OTHER if plan.is_retry else _OPEN).format(title=plan.title, what=what)
-        return [wording, check]
+        wordings: tuple[str, ...] = _OPEN
+        if plan.is_retry:
+            wordings = _SAME_TITLE if base_name(plan.title).text == _thing(plan.step).text else _OTHER
+        check = _check(plan, episode) if is_long else ""
+        return [rng.choice(wordings).format(title=plan.title, what=what), check]
     if not episode.turns:
         opening = [_task(plan.form)] if is_long and plan.form else []
-        then = [rng.choice(_THEN)] if plan.form and depth(plan.form) > 1 else []
+        after = _after(plan.step, plan.form)
+        then = [rng.choice(_THEN).format(then=after)] if after else []
         return [*opening, rng.choice(_NEED).format(what=what), *then, rng.choice(_SEARCH).format(name=name)]
     if plan.is_retry:
         return [rng.choice(_RETRY)]
@@ -122,12 +140,43 @@ def _prove(plan: Plan, *, is_long: bool) -> list[str]:
     if isinstance(form, Intersect):
         return [f"Only {plan.answer} stands in both lists."]
     if isinstance(form, Count):
-        return [f"I counted the entries that meet the condition: {plan.answer}."] if is_long else []
+        counted = "I counted those of the years asked for" if form.first or form.last else "I counted its entries"
+        return [f"{counted}: {plan.answer}."] if is_long else []
     return ["Every step has been read on a page."] if is_long else []
 
 
-def _check(plan: Plan, name: str) -> str:
-    return f"Its title fits {name}, and not a namesake." if not plan.is_retry else "I must check that it fits."
+def _check(plan: Plan, episode: Episode) -> str:
+    """How sure the choice of a page is, as far as the titles of the results tell."""
+    if plan.is_retry:
+        return "I must check that it fits."
+    same = [url for url, title in episode.titles.items() if base_name(title).text == base_name(plan.title).text]
+    if len(same) > 1:
+        return "Several results bear this title; this one seems likeliest."
+    return f"No other result is called {base_name(plan.title).text}."
+
+
+def _after(step: Step, form: LogicalForm | None) -> str:
+    """What is needed once the first step is known, as a noun phrase about "that city"; empty if nothing is."""
+    if not isinstance(form, Intersect):
+        parent = _parent(step, form)
+        if not isinstance(step, Lookup) or parent is None:
+            return ""
+        kinds = RELATIONS[step.relation].range
+        thing = Name(f"that {min(kinds)}" if len(kinds) == 1 else "that organisation")
+        if isinstance(parent, ListOf):
+            return write_list(replace(parent, of=thing), Random(0))
+        return write_noun(replace(parent, of=thing), Random(0))
+    return "the second list" if isinstance(step, Count) else "the two lists"
+
+
+def _parent(step: Step, form: LogicalForm | None) -> Lookup | ListOf | None:
+    """The part of the form that rests on the step."""
+    node: Lookup | ListOf | Expr | None = form.items if isinstance(form, Count) else form  # type: ignore[assignment]
+    while isinstance(node, Lookup | ListOf):
+        if node.of == step:
+            return node
+        node = node.of
+    return None
 
 
 def _task(form: LogicalForm) -> str:
@@ -147,9 +196,15 @@ def noun(step: Step) -> str:
     return write_list(step.items, Random(0))
 
 
-def _name(step: Step) -> str:
+def _thing(step: Step) -> Name:
+    """What the step is about; steps that are looked for always start from a name."""
     of = step.of if isinstance(step, Lookup) else step.items.of
-    return write_name(of) if isinstance(of, Name) else ""
+    assert isinstance(of, Name)
+    return of
+
+
+def _name(step: Step) -> str:
+    return write_name(_thing(step))
 
 
 def plain(text: str) -> str:
