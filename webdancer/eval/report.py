@@ -40,7 +40,7 @@ def write_report(
             funnel=_funnel(_mapping(summary["funnel"])),
             questions=_questions(_mapping(summary["qa"])),
             samples="".join(_sample(*sample) for sample in samples) or "<p>No trajectory was sampled.</p>",
-            crawl=_pairs(_mapping(summary["crawl"])),
+            crawl=_crawl(_mapping(summary["crawl"])),
             seconds=_pairs(_mapping(summary["seconds"])),
         ),
     )
@@ -69,9 +69,36 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[JsonValue]]) -> str:
     return f"<table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>"
 
 
+def _words(key: str) -> str:
+    """A key of the summary as people read it."""
+    return key.removeprefix("num_").replace("_", " ")
+
+
 def _pairs(values: Mapping[str, JsonValue]) -> str:
-    flat = [(key, json.dumps(value) if isinstance(value, dict | list) else value) for key, value in values.items()]
-    return _table(("what", "value"), flat)
+    return _table(("what", "value"), [(_words(key), value) for key, value in values.items()])
+
+
+def _crawl(crawl: Mapping[str, JsonValue]) -> str:
+    """A column for each web; counts by reason become a row each."""
+    heldout = _mapping(crawl.get("heldout", {}))
+    train = _flat({key: value for key, value in crawl.items() if key != "heldout"})
+    if not heldout:
+        return _table(("what", "pages"), list(train.items()))
+    other = _flat(heldout)
+    # The violations of both webs are counted together.
+    other.pop("robots violations", None)
+    names = dict.fromkeys([*train, *other])
+    return _table(("what", "training web", "held-out web"), [(n, train.get(n, ""), other.get(n, "")) for n in names])
+
+
+def _flat(values: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    flat: dict[str, JsonValue] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= {f"{_words(key)}: {_words(reason)}": count for reason, count in value.items()}
+        else:
+            flat[_words(key)] = value
+    return flat
 
 
 def _evaluation(systems: Mapping[str, JsonValue]) -> str:
@@ -96,10 +123,15 @@ def _evaluation(systems: Mapping[str, JsonValue]) -> str:
             f'<tspan class="soft">[{low:.1%}, {high:.1%}], {entry["num_questions"]} questions</tspan></text>'
         )
         by_kind = _mapping(entry["by_kind"])
-        rows.append([name, *(f"{_number(_mapping(part)['pass@1']):.1%}" for part in by_kind.values())])
-    kinds = list(_mapping(_mapping(next(iter(systems.values())))["by_kind"]))
+        shares = (f"{_number(_mapping(part)['pass@1']):.1%}" for part in by_kind.values())
+        rows.append([name, *shares, f"{_number(entry['judged_correct']):.1%}", entry["mean_actions"]])
+    kinds = [_words(kind) for kind in _mapping(_mapping(next(iter(systems.values())))["by_kind"])]
     picture = f'<svg viewBox="0 0 860 {len(bars) * 30 + 12}" role="img" aria-label="pass@1">{"".join(bars)}</svg>'
-    return picture + "<p class='soft'>pass@1 by normalised exact match.</p>" + _table(("system", *kinds), rows)
+    return (
+        picture
+        + "<p class='soft'>pass@1 by normalised exact match.</p>"
+        + _table(("system", *kinds, "by the judge", "tool calls"), rows)
+    )
 
 
 def _funnel(funnel: Mapping[str, JsonValue]) -> str:
@@ -130,7 +162,7 @@ def _questions(qa: Mapping[str, JsonValue]) -> str:
     by_kind, by_rewrites = _mapping(qa["by_kind"]), _mapping(qa["by_rewrites"])
     numbers = {key: value for key, value in qa.items() if not isinstance(value, dict)}
     return (
-        _table(("kind", "training questions"), list(by_kind.items()))
+        _table(("kind", "training questions"), [(_words(kind), count) for kind, count in by_kind.items()])
         + _table(("rewrites", "easy-to-hard questions"), list(by_rewrites.items()))
         + _pairs(numbers)
     )

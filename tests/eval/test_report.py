@@ -1,0 +1,152 @@
+"""The report of a run as a browser shows it: its numbers, its trajectories, and hostile text that stays text."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+from pydantic import JsonValue
+
+from webdancer.eval.report import write_report
+from webdancer.records import QA, QAKind, Status, Step, Trajectory, Verdict, VerdictReason, VerdictStage
+
+CHROMIUM = Path("/usr/bin/chromium")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason="Debian's chromium is not installed"),
+]
+
+HOSTILE = (
+    "</pre></details><script>document.title = 'owned'; fetch('http://127.0.0.1:9/leak')</script>"
+    "<img src=http://127.0.0.1:9/x onerror=\"document.title='owned'\"> $name ${crawl}"
+)
+
+
+def entry(share: float, low: float, high: float) -> dict[str, JsonValue]:
+    return {"pass@1": share, "ci95": [low, high], "num_questions": 40}
+
+
+def system(share: float, low: float, high: float, actions: float) -> dict[str, JsonValue]:
+    by_kind: JsonValue = {"count": entry(share, low, high), "multi_hop": entry(share / 2, low, high)}
+    return {**entry(share, low, high), "judged_correct": 0.975, "mean_actions": actions, "by_kind": by_kind}
+
+
+SUMMARY: dict[str, JsonValue] = {
+    "name": "<b>run</b>",
+    "note": "A note & more.",
+    "crawl": {"num_pages": 1414, "num_errors": {"not_found": 30}, "num_robots_violations": 0,
+              "heldout": {"num_pages": 311, "num_errors": {"timeout": 2}, "num_robots_violations": 0}},
+    "qa": {"by_kind": {"count": 12, "multi_hop": 8}, "by_rewrites": {"1": 3}, "num_sft": 9, "num_rl": 11},
+    "funnel": {"sampled": 26, "kept": 22,
+               "dropped": {"validity": {"unknown_tool": 1}, "correctness": {"wrong_answer": 2}, "rules": {"repetition": 1}}},
+    "eval": {"scribe": system(0.8, 0.652, 0.895, 4.5), "guess": system(0.0, 0.0, 0.088, 0.0)},
+    "seconds": {"crawl": 1.81},
+}  # fmt: skip
+QUESTION = QA(id="q", question=f"Who? {HOSTILE}", answer="Velm", kind=QAKind.COUNT, evidence_urls=("a", "b"))
+TRAJECTORY = Trajectory(
+    id="q-a1",
+    qa_id="q",
+    question=QUESTION.question,
+    model="m",
+    seed=1,
+    steps=(
+        Step(thought=f"I think. {HOSTILE}", tool="search", arguments={"query": [HOSTILE]}, observation=HOSTILE),
+        Step(thought="", raw=f"<think>{HOSTILE}", observation="Error: told"),
+        Step(thought="So it is."),
+    ),
+    answer=HOSTILE,
+    status=Status.ANSWERED,
+)
+FELL = Verdict(
+    id="q-a1/correctness", trajectory_id="q-a1", stage=VerdictStage.CORRECTNESS, keep=False,
+    reason=VerdictReason.WRONG_ANSWER,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        opened = playwright.chromium.launch(executable_path=str(CHROMIUM), args=arguments)
+        yield opened
+        opened.close()
+
+
+class Opened:
+    """The report in a page that notes every request and everything on the console."""
+
+    def __init__(self, page: Page, file: Path) -> None:
+        self.page, self.requests, self.problems = page, list[str](), list[str]()
+        page.on("request", lambda request: self.requests.append(request.url))
+        page.on("console", lambda message: self.problems.append(message.text))
+        page.on("pageerror", lambda error: self.problems.append(str(error)))
+        page.goto(file.as_uri())
+
+    def rows(self, heading: str) -> list[list[str]]:
+        """The cells of the first table below a heading, its head first."""
+        table = self.page.locator(f"h2:has-text('{heading}') ~ table").first
+        return [row.locator("th, td").all_inner_texts() for row in table.locator("tr").all()]
+
+
+@pytest.fixture
+def opened(browser: Browser, tmp_path: Path) -> Iterator[Opened]:
+    write_report(tmp_path / "report.html", SUMMARY, [(QUESTION, TRAJECTORY, [FELL])])
+    page = browser.new_page()
+    yield Opened(page, tmp_path / "report.html")
+    page.close()
+
+
+def test_the_numbers_are_shown(opened: Opened) -> None:
+    assert opened.page.locator("h1").inner_text() == "<b>run</b>"
+    assert opened.page.locator("p.lead").inner_text() == "A note & more."
+    assert opened.rows("Held-out questions") == [
+        ["system", "count", "multi hop", "by the judge", "tool calls"],
+        ["scribe", "80.0%", "40.0%", "97.5%", "4.50"],
+        ["guess", "0.0%", "0.0%", "97.5%", "0.00"],
+    ]
+    assert opened.page.locator("svg[aria-label='pass@1'] text").all_text_contents() == [
+        "scribe",
+        "80.0% [65.2%, 89.5%], 40 questions",
+        "guess",
+        "0.0% [0.0%, 8.8%], 40 questions",
+    ]
+    assert opened.rows("Crawl") == [
+        ["what", "training web", "held-out web"],
+        ["pages", "1,414", "311"],
+        ["errors: not found", "30", ""],
+        ["robots violations", "0", ""],
+        ["errors: timeout", "", "2"],
+    ]
+
+
+def test_the_funnel_is_drawn_to_scale(opened: Opened) -> None:
+    picture = opened.page.locator("svg[aria-label='funnel']")
+    assert picture.locator("text:not(.soft)").all_text_contents() == [
+        "sampled", "26", "after validity", "25", "after correctness", "23", "after rules", "22"
+    ]  # fmt: skip
+    assert picture.locator("text.soft").all_text_contents()[1:] == [
+        "dropped: unknown tool 1", "dropped: wrong answer 2", "dropped: repetition 1"
+    ]  # fmt: skip
+    widths = [float(bar.get_attribute("width") or 0) for bar in picture.locator("rect").all()]
+    assert widths == pytest.approx([420, 420 * 25 / 26, 420 * 23 / 26, 420 * 22 / 26], abs=0.06)
+
+
+def test_a_trajectory_opens_and_hostile_text_stays_text(opened: Opened) -> None:
+    details = opened.page.locator("details")
+    assert details.count() == 1
+    assert not details.locator(".step").first.is_visible()
+    details.locator("summary").click()
+    assert details.locator(".step").count() == 3
+    assert details.locator(".step").last.is_visible()
+    assert details.locator("summary").inner_text() == f"count: {QUESTION.question} dropped: wrong answer"
+    assert [pre.inner_text() for pre in details.locator("pre").all()] == [HOSTILE, f"<think>{HOSTILE}", "Error: told"]
+    assert opened.page.locator("script, img, link, iframe").count() == 0
+    assert opened.page.title() == "webdancer: <b>run</b>"
+
+
+def test_nothing_is_loaded_and_nothing_goes_wrong(opened: Opened) -> None:
+    opened.page.locator("summary").click()
+    opened.page.wait_for_timeout(200)
+    assert len(opened.requests) == 1
+    assert opened.requests[0].startswith("file://")
+    assert opened.problems == []
