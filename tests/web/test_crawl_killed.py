@@ -93,6 +93,7 @@ async def test_killed_crawls_end_like_an_undisturbed_one(tmp_path: Path) -> None
         counts = json.loads((out / "crawl.json").read_text())
     assert num_kills >= 2
     assert contents(out) == contents(tmp_path / "whole")
+    assert urls_in_warc(out) == urls_in_warc(tmp_path / "whole")
     same = expected_counts.model_dump(exclude={"seconds", "pages_per_s"})
     assert {key: counts[key] for key in same} == same
     assert (same["num_pages"], same["num_duplicates"], same["num_redirects"]) == (136, 7, 7)

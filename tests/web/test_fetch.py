@@ -172,6 +172,30 @@ async def test_nothing_listens() -> None:
     assert (await fetch(site, "/x")).problem is FetchProblem.CONNECTION
 
 
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "localhost", "2130706433", "127.1", "[::1]", "[::ffff:127.0.0.1]", "169.254.169.254", "10.0.0.1"],
+)
+async def test_private_addresses_are_not_asked(site: LocalSite, host: str) -> None:
+    """Whoever writes a link or a redirect must not reach the services of this machine or its network."""
+    port = site.address.rpartition(":")[2]
+    async with Fetcher(settings(site)) as fetcher:
+        result = await fetcher.fetch(f"http://{host}:{port}/x")
+    # aiohttp itself refuses other spellings of an IPv4 address
+    assert result.problem is (
+        FetchProblem.INVALID_URL if host in ("127.1", "2130706433") else FetchProblem.PRIVATE_ADDRESS
+    )
+    assert site.requests == []
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_private_addresses_that_the_user_names_are_asked(site: LocalSite, host: str) -> None:
+    url = f"http://{host}:{site.address.rpartition(':')[2]}/x"
+    site.pages["/x"] = b"here"
+    async with Fetcher(settings(site, urls=(url,))) as fetcher:
+        assert (await fetcher.fetch(url)).body == b"here"
+
+
 async def test_tls_against_a_plain_server(site: LocalSite) -> None:
     async with Fetcher(settings(site)) as fetcher:
         result = await fetcher.fetch("https://site.example/x")

@@ -1,13 +1,14 @@
 """One HTTP exchange at a time, with every limit that a hostile or broken server calls for.
 
 A fetch ends as a page, as a redirect, or with a typed problem; it raises nothing for what a server does. What a name
-resolves to and what is connected to is decided in one place, `_connector`. The paper assumes a browser; pages that need
+resolves to and which addresses may be asked is decided here alone. The paper assumes a browser; pages that need
 one are noticed by `web.extract`.
 """
 
+import ipaddress
 import re
 import zlib
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from socket import AddressFamily
@@ -56,6 +57,8 @@ class FetchProblem(StrEnum):
     REDIRECT_LOOP = "redirect_loop"
     TOO_MANY_REDIRECTS = "too_many_redirects"
     OUT_OF_SCOPE = "out_of_scope"
+    PRIVATE_ADDRESS = "private_address"
+    """The host is not one that the settings name, and its address belongs to this machine or its network."""
 
 
 _NO_HEADERS: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
@@ -88,22 +91,43 @@ class FetchResult:
     """Canonical target where this is a redirect that was not followed."""
 
 
+class _PrivateAddressError(OSError):
+    """A name leads to an address that pages must not make us ask."""
+
+
+def _is_public(address: str) -> bool:
+    """Whether an address (a name counts as none yet) is neither private, loopback, link-local nor otherwise reserved."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return True
+    mapped = getattr(found, "ipv4_mapped", None) or getattr(found, "sixtofour", None)
+    return (mapped or found).is_global and not found.is_multicast
+
+
 class MappedResolver(AbstractResolver):
     """Host name → address and port from a table, anything else from DNS.
+
+    Args:
+        trusted: hosts that may have private addresses.
 
     Raises:
         ConfigError: an entry of the table is not `address:port`.
     """
 
-    def __init__(self, table: Mapping[str, str]) -> None:
+    def __init__(self, table: Mapping[str, str], *, trusted: Container[str] = ()) -> None:
         self._table = {host.lower(): _address(host, value) for host, value in table.items()}
+        self._trusted = trusted
         self._dns = aiohttp.DefaultResolver()
 
     async def resolve(
         self, host: str, port: int = 0, family: AddressFamily = AddressFamily.AF_INET
     ) -> list[ResolveResult]:
         if (mapped := self._table.get(host.lower())) is None:
-            return await self._dns.resolve(host, port, family)
+            found = await self._dns.resolve(host, port, family)
+            if host.lower() not in self._trusted and not all(_is_public(result["host"]) for result in found):
+                raise _PrivateAddressError(f"{host} leads to {found[0]['host']}")
+            return found
         address, mapped_port = mapped
         kind = AddressFamily.AF_INET6 if ":" in address else AddressFamily.AF_INET
         return [ResolveResult(hostname=host, host=address, port=mapped_port, family=kind, proto=0, flags=0)]
@@ -119,9 +143,10 @@ def _address(host: str, value: str) -> tuple[str, int]:
     return address.strip("[]"), int(port)
 
 
-def _connector(settings: CrawlSettings) -> aiohttp.TCPConnector:
-    """The one place that decides which address a connection goes to."""
-    return aiohttp.TCPConnector(resolver=MappedResolver(settings.resolve), limit=0, ttl_dns_cache=300)
+def _trusted_hosts(settings: CrawlSettings) -> frozenset[str]:
+    """The hosts that the user has named; only these may be on this machine or in its network."""
+    roots = (URL(canonical, encoded=True).raw_host or "" for url in settings.urls if (canonical := canonical_url(url)))
+    return frozenset(name for host in roots for name in (host, host.removeprefix("www."), f"www.{host}"))
 
 
 class Fetcher:
@@ -135,6 +160,7 @@ class Fetcher:
 
     def __init__(self, settings: CrawlSettings) -> None:
         self._settings = settings
+        self._trusted = _trusted_hosts(settings)
         self._session: aiohttp.ClientSession | None = None
         self._headers = CIMultiDict(
             {
@@ -154,7 +180,9 @@ class Fetcher:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            connector=_connector(self._settings),
+            connector=aiohttp.TCPConnector(
+                resolver=MappedResolver(self._settings.resolve, trusted=self._trusted), limit=0, ttl_dns_cache=300
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=self._settings.timeout_s),
             headers=self._headers,
@@ -195,7 +223,11 @@ class Fetcher:
         if self._session is None:
             raise RuntimeError("a Fetcher is used inside `async with`")
         try:
-            async with self._session.get(URL(url, encoded=True), allow_redirects=False) as response:
+            address = URL(url, encoded=True)
+            host = address.raw_host or ""
+            if host not in self._trusted and not _is_public(host):  # a bare address is not resolved
+                return FetchResult(url, problem=FetchProblem.PRIVATE_ADDRESS, detail=host)
+            async with self._session.get(address, allow_redirects=False) as response:
                 return await self._read(url, response, any_type=any_type)
         except TimeoutError:
             return FetchResult(url, problem=FetchProblem.TIMEOUT, detail=f"over {self._settings.timeout_s:g} s")
@@ -338,4 +370,6 @@ _PROBLEMS: tuple[tuple[type[Exception], FetchProblem], ...] = (
 
 
 def _problem_of(error: Exception) -> FetchProblem:
+    if isinstance(getattr(error, "os_error", None), _PrivateAddressError):
+        return FetchProblem.PRIVATE_ADDRESS
     return next((problem for kind, problem in _PROBLEMS if isinstance(error, kind)), FetchProblem.PROTOCOL)
