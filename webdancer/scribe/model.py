@@ -49,9 +49,8 @@ class Scribe:
 
     async def chat(self, messages: Sequence[Message], sampling: Sampling) -> ChatReply:
         """Answer `messages` in the role that they name; without a role, as the agent. Never raises."""
-        role = prompts.find_role(messages)
+        role, prompt = prompts.find_role(messages)
         if role in _ROLES:
-            prompt = next(m.content for m in messages if m.role in ("system", "user"))
             content = json.dumps(_ROLES[role](prompt, sampling), ensure_ascii=False)
             return self._reply(messages, content, None, sampling)
         turn = take_turn(messages, sampling, self._mode, self._faults)
@@ -118,7 +117,7 @@ def _answer(prompt: str, sampling: Sampling) -> dict[str, object]:
     return {"answer": answer_directly(prompts.section(prompt, "question"), prompts.section(prompt, "results"))}
 
 
-_ROLES: dict[str | None, Callable[[str, Sampling], dict[str, object]]] = {
+_ROLES: dict[str, Callable[[str, Sampling], dict[str, object]]] = {
     "writer": _write,
     "picker": _pick,
     "describer": _describe,

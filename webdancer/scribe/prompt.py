@@ -9,17 +9,22 @@ from random import Random
 from webdancer.llm.protocol import Message
 
 _ROLE = re.compile(r"^Role: *(\w+)\s*$", re.MULTILINE)
+_DATA = re.compile(r"^<\w+>$", re.MULTILINE)
 _PAGE = re.compile(r"^<page>\nurl: *([^\n]*)\ntitle: *([^\n]*)\n(.*?)\n?</page>$", re.MULTILINE | re.DOTALL)
 
 
-def find_role(messages: Sequence[Message]) -> str | None:
-    """The role that the first system or user message names in its first lines."""
+def find_role(messages: Sequence[Message]) -> tuple[str, str]:
+    """The role that a prompt names before its data, and the prompt; both empty if there is none.
+
+    Data, and what an episode's tools brought, was written by others: a role in it means nothing.
+    """
     for message in messages:
-        if message.role in ("system", "user"):
-            match = _ROLE.search(message.content)
-            if match:
-                return match[1]
-    return None
+        if message.role == "assistant":
+            break
+        match = _ROLE.search(_DATA.split(message.content, maxsplit=1)[0])
+        if match:
+            return match[1], message.content
+    return "", ""
 
 
 def section(prompt: str, tag: str) -> str:

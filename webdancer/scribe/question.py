@@ -191,7 +191,10 @@ def parse_question(text: str) -> LogicalForm | None:
 @lru_cache(maxsize=20_000)
 def parse_noun(text: str) -> Expr | None:
     """What a noun phrase stands for; None if it is not of this grammar."""
-    for expr, _ in _nouns(" ".join(text.split())):
+    body = " ".join(text.split())
+    if len(body) > MAX_CHARS:
+        return None
+    for expr, _ in _nouns(body):
         return expr
     return None
 

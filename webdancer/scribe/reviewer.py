@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import zip_longest
 from typing import NamedTuple
 
 from webdancer.judge.match import exact_match, normalise
@@ -91,7 +92,7 @@ def _read_steps(trajectory: str) -> _Steps:
     body, _, answer = trajectory.rpartition("Answer:\n")
     marks = list(_PART.finditer(body))
     steps = _Steps([], [], [], answer.strip(), [])
-    for mark, following in zip(marks, [*marks[1:], None], strict=True):
+    for mark, following in zip_longest(marks, marks[1:]):
         text = body[mark.end() : following.start() if following else len(body)].strip()
         {"Thought": steps.thoughts, "Call": steps.calls, "Result": steps.results}[mark[1]].append(text)
         steps.in_order.append((mark[1], text))
