@@ -17,7 +17,7 @@ import typer
 
 from webdancer.config import Config, load_config, parse_config
 from webdancer.errors import ConfigError, WebdancerError
-from webdancer.pipeline.progress import console
+from webdancer.pipeline.progress import console, progress_bar
 from webdancer.records import CotMode
 
 app = typer.Typer(
@@ -152,11 +152,20 @@ def index(
     out: Annotated[Path, typer.Option(help="The snapshot's folder.")],
 ) -> None:
     """Make a snapshot of WARC files that others wrote."""
-    from webdancer.web.importer import index_warcs
+    from webdancer.web.importer import ImportCounts, index_warcs
 
-    with _says_how_to_go_on():
-        counts = index_warcs(files, out)
+    with _says_how_to_go_on(), progress_bar("records") as advance:
+        shown = 0
+
+        def on_page(counts: ImportCounts) -> None:
+            nonlocal shown
+            advance(counts.num_records - shown)
+            shown = counts.num_records
+
+        counts = index_warcs(files, out, on_page=on_page)
     _print_json(asdict(counts))
+    if not counts.num_pages + counts.num_already_in:
+        raise WebdancerError(f"none of the {len(files)} files held a page; got the right files?")
 
 
 @app.command()
