@@ -33,7 +33,7 @@ from webdancer.web.urls import canonical_url
 from webdancer.web.warc import WarcFolder
 
 FORMAT_VERSION = 1
-_TEXT_LEVEL = 6
+_TEXT_LEVEL = 4
 _FLUSH_EVERY = 256
 """Pages between two automatic flushes."""
 _MAX_ALIAS_HOPS = 8
