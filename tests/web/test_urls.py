@@ -105,7 +105,8 @@ def test_idempotent_and_never_raises(url: str) -> None:
 
 @given(st.text(), st.text())
 def test_any_base_is_survived(url: str, base: str) -> None:
-    canonical_url(url, base)
+    resolved = canonical_url(url, base)
+    assert resolved is None or canonical_url(resolved) == resolved
 
 
 @pytest.mark.parametrize("path", ["a/b", "a//b", "x?y=1&z", "wiki/%28x%29", "é?ß=ü"])
