@@ -112,6 +112,8 @@ class LlmSettings(Settings):
     judge: EndpointSettings | None = None
     critic: EndpointSettings | None = None
     faults: ScribeFaultSettings = ScribeFaultSettings()
+    shortcuts: float = Field(0.0, ge=0, le=1)
+    """Share of hops at which the scribe, as teacher, takes the word of a post in the search results instead of reading the page."""
 
 
 class AgentSettings(Settings):
@@ -132,6 +134,14 @@ class AgentSettings(Settings):
     max_page_chars: int = Field(30_000, ge=100)
     """Characters of a page that the summariser is shown."""
     tool_timeout_s: float = Field(60.0, gt=0)
+    prompt: Literal["agent", "agent_brief"] = "agent"
+    """The system prompt; the brief one suits a policy with a small context that has learnt its tools."""
+    observations: Literal["full", "brief"] = "full"
+    """Shape of the observations: as in the authors' release, or the same in fewer words."""
+    max_snippet_chars: int | None = Field(None, ge=20)
+    """A longer snippet is cut to the sentences nearest to the query."""
+    max_evidence_chars: int | None = Field(None, ge=50)
+    """Longer evidence is cut after a whole line."""
 
 
 class SynthSettings(Settings):
@@ -190,6 +200,86 @@ class FunnelSettings(Settings):
     use_critic: bool = True
 
 
+class PolicySettings(Settings):
+    """The model that is trained, and how it generates."""
+
+    base: str = "tiny"
+    """`tiny` for the checkpoint that ships with the package, or a Hugging Face folder or name."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """Of the computation; the trained weights and the optimizer are float32."""
+    num_threads: int | None = Field(None, ge=1)
+    """CPU threads; None takes torch's own number."""
+    max_context: int = Field(2048, ge=64)
+    """Tokens of one episode."""
+    max_batch: int = Field(256, ge=1)
+    """Episodes that the engine decodes at once."""
+    lora_rank: int = Field(0, ge=0)
+    """0 trains all weights."""
+    lora_alpha: int = Field(32, ge=1)
+    gradient_checkpointing: bool = False
+
+
+class SftSettings(Settings):
+    """Supervised fine-tuning, the cold start."""
+
+    num_epochs: float = Field(4.0, gt=0)
+    learning_rate: float = Field(1e-3, gt=0)
+    min_learning_rate_share: float = Field(0.05, ge=0, le=1)
+    """Where the cosine ends, as a share of `learning_rate`."""
+    warmup_share: float = Field(0.05, ge=0, lt=1)
+    weight_decay: float = Field(0.01, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    batch_tokens: int = Field(8192, ge=1)
+    """Tokens (padding not counted) of one optimizer step, over all processes."""
+    micro_batch_tokens: int = Field(8192, ge=1)
+    """Tokens (padding counted) of one forward pass."""
+    validation_share: float = Field(0.05, ge=0, lt=1)
+    evals_per_epoch: int = Field(2, ge=1)
+    patience: int = Field(3, ge=1)
+    """Validations without a gain before training stops; the best weights are kept."""
+    save_every_steps: int = Field(50, ge=1)
+
+
+class RlSettings(Settings):
+    """Reinforcement learning with DAPO."""
+
+    num_steps: int = Field(10, ge=0)
+    """Batches of rollouts."""
+    groups_per_step: int = Field(32, ge=1)
+    rollouts_per_group: int = Field(8, ge=2)
+    temperature: float = Field(1.0, gt=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    learning_rate: float = Field(1e-4, gt=0)
+    warmup_steps: int = Field(0, ge=0)
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    updates_per_step: int = Field(2, ge=1)
+    """Optimizer steps on one batch of rollouts."""
+    micro_batch_tokens: int = Field(8192, ge=1)
+    clip_low: float = Field(0.2, gt=0)
+    clip_high: float = Field(0.28, gt=0)
+    format_weight: float = Field(0.1, ge=0, le=1)
+    dynamic_sampling: bool = True
+    """Groups all right or all wrong are dropped, and others sampled in their place."""
+    max_extra_rounds: int = Field(2, ge=0)
+    """Further rounds of rollouts to fill a batch."""
+    overlong: Literal["none", "soft", "filter"] = "none"
+    overlong_buffer: int = Field(256, ge=1)
+    """Soft: the punishment grows from 0 to 1 over the last so many tokens of the context."""
+    importance_cap: float | None = Field(None, gt=0)
+    """Truncated importance correction between the engine's and the trainer's log-probabilities; None leaves it out."""
+    recompute_logprobs: bool = False
+    """Take the old log-probabilities from the trainer instead of the engine."""
+    deterministic: bool = False
+    """Waves and seeds are fixed, so that a resumed run is bit-identical."""
+    concurrency: int = Field(512, ge=1)
+    """Episodes under way at once."""
+    save_every_steps: int = Field(5, ge=1)
+    num_kept_rollouts: int = Field(4, ge=0)
+    """Groups of each step whose rollouts are kept for reading."""
+
+
 class EvalSettings(Settings):
     """How held-out questions are scored."""
 
@@ -213,6 +303,9 @@ class Config(Settings):
     synth: SynthSettings = SynthSettings()
     sample: SampleSettings = SampleSettings()
     funnel: FunnelSettings = FunnelSettings()
+    policy: PolicySettings = PolicySettings()
+    sft: SftSettings = SftSettings()
+    rl: RlSettings = RlSettings()
     eval: EvalSettings = EvalSettings()
 
 

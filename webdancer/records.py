@@ -8,7 +8,7 @@ rather than half read. This module imports nothing of ours.
 from datetime import date, datetime
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 
 class Record(BaseModel):
@@ -219,3 +219,41 @@ class EvalResult(Record):
     status: Status
     num_actions: int = 0
     trajectory_id: str | None = None
+
+
+class Reward(Record):
+    """What one rollout earned (paper, section 4.2): format and answer, weighted, less any punishment for length."""
+
+    total: float
+    format: float
+    """1 where the whole trajectory follows the format."""
+    answer: float
+    """1 where the judge role says that the answer is right."""
+    judge_text: str = ""
+
+
+class Sample(Record):
+    """One rollout as the trainer reads it. `token_ids`, `mask` and `logprobs` have one length L."""
+
+    id: str
+    group_id: str
+    """Rollouts of one question in one round."""
+    token_ids: tuple[int, ...]
+    mask: tuple[bool, ...]
+    """True where the policy sampled the token."""
+    logprobs: tuple[float, ...]
+    """Log-probability under the distribution that sampled the token; 0.0 where the mask is False."""
+    reward: Reward
+    advantage: float = 0.0
+    status: Status
+    policy_version: int
+    """Number of optimizer steps that the sampling policy had seen."""
+
+    @model_validator(mode="after")
+    def _lengths_agree(self) -> "Sample":
+        if not len(self.token_ids) == len(self.mask) == len(self.logprobs):
+            raise ValueError(
+                f"sample {self.id}: got {len(self.token_ids)} tokens, {len(self.mask)} mask values and "
+                f"{len(self.logprobs)} logprobs, expected equal numbers"
+            )
+        return self
