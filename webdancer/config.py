@@ -113,7 +113,7 @@ class LlmSettings(Settings):
     critic: EndpointSettings | None = None
     faults: ScribeFaultSettings = ScribeFaultSettings()
     shortcuts: float = Field(0.0, ge=0, le=1)
-    """Share of hops at which the scribe, as teacher, takes the word of a post in the search results instead of reading the page."""
+    """Share of hops at which the scribe, as teacher, takes the word of a forum post and leaves the page unread."""
 
 
 class AgentSettings(Settings):
