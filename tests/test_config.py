@@ -133,3 +133,13 @@ def test_source_is_named_for_values_that_come_from_elsewhere() -> None:
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Config().seed = 2  # type: ignore[misc]
+
+
+def test_a_bare_name_is_a_packaged_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_config(Path("tiny")).policy.base == "tiny"
+    assert load_config(Path("small")).policy.base == "Qwen/Qwen3-0.6B"
+    write(tmp_path, "seed = 9").rename(tmp_path / "small")  # a file of that name is nearer
+    assert load_config(Path("small")).seed == 9
+    with pytest.raises(ConfigError, match="cannot read the config file tinny: .*did you mean tiny"):
+        load_config(Path("tinny"))

@@ -16,6 +16,9 @@ from webdancer.errors import ConfigError
 from webdancer.records import CotMode, QAKind
 
 
+_PACKAGED = Path(__file__).parent / "configs"
+
+
 class Settings(BaseModel):
     """Base of all sections: frozen, no unknown keys, no silent conversions between types."""
 
@@ -283,12 +286,19 @@ class RlSettings(Settings):
 class EvalSettings(Settings):
     """How held-out questions are scored."""
 
-    systems: tuple[Literal["scribe", "closed_book", "guess", "one_search"], ...] = (
+    systems: tuple[Literal["base", "sft", "rl", "scribe", "closed_book", "guess", "one_search"], ...] = (
+        "base",
+        "sft",
+        "rl",
         "scribe",
         "closed_book",
         "guess",
         "one_search",
     )
+    """`scribe` is the teacher's model without planted faults; where that is another model, its results are called `teacher`."""
+    temperature: float = Field(0.0, ge=0)
+    """Of the checkpoints `base`, `sft` and `rl`; 0 takes the likeliest token. The teacher keeps the settings of `sample`."""
+    top_p: float = Field(1.0, gt=0, le=1)
     concurrency: int = Field(64, ge=1)
 
 
@@ -309,16 +319,27 @@ class Config(Settings):
     eval: EvalSettings = EvalSettings()
 
 
+def packaged_config(name: str) -> Path | None:
+    """The file of a configuration that ships with the package (`tiny`, `small`, `paper`), None where there is none."""
+    path = _PACKAGED / f"{name}.toml"
+    return path if path.is_file() else None
+
+
 def load_config(path: Path) -> Config:
-    """Read a TOML file.
+    """Read a TOML file; a bare name without a file of that name is a configuration that ships with the package.
 
     Raises:
         ConfigError: the file is missing or no TOML, a key is unknown, or a value does not fit.
     """
+    if path.name == str(path) and not path.is_file():
+        path = packaged_config(path.name) or path
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.toml")], n=1, cutoff=0.4)
+        names = [p.name for p in path.parent.glob("*.toml")]
+        if path.name == str(path) and not path.suffix:
+            names = [p.stem for p in _PACKAGED.glob("*.toml")]
+        near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.4)
         hint = f"; did you mean {path.parent / near[0]}?" if near else ""
         raise ConfigError(f"cannot read the config file {path}: {error.strerror}{hint}") from None
     except UnicodeDecodeError as error:

@@ -64,13 +64,15 @@ class QA(Record):
 
 
 class ToolError(StrEnum):
-    """Why a step has no ordinary observation. The first five are the model's mistakes, the others the tool's failures."""
+    """Why a step has no ordinary observation. The first six are the model's mistakes, the others the tool's failures."""
 
     INVALID_JSON = "invalid_json"
     UNKNOWN_TOOL = "unknown_tool"
     INVALID_ARGUMENTS = "invalid_arguments"
     INVALID_FORMAT = "invalid_format"
     INVENTED_OBSERVATION = "invented_observation"
+    PAGE_NOT_FOUND = "page_not_found"
+    """There is no page under the URL that the model gave."""
     TOOL_FAILED = "tool_failed"
     TOOL_TIMEOUT = "tool_timeout"
 
@@ -134,6 +136,8 @@ class Trajectory(Record):
     answer: str | None
     status: Status
     usage: Usage = Usage()
+    num_tokens: int = 0
+    """Prompt and completion tokens of the longest call: the whole episode as the model read it."""
     detail: str = ""
     """What the endpoint said, where the model failed."""
 
@@ -218,6 +222,12 @@ class EvalResult(Record):
     exact_match: bool
     status: Status
     num_actions: int = 0
+    """Tool calls."""
+    num_turns: int = 0
+    num_tokens: int = 0
+    """Of the whole episode: the longest prompt and its completion."""
+    num_hops: int = 0
+    """Evidence pages of the question."""
     trajectory_id: str | None = None
 
 

@@ -51,7 +51,7 @@ async def run_episode(
     `omit_thoughts` leaves the model's earlier thoughts out of its input, as the long-CoT teacher needs it. `usage` counts the
     model's own calls, not the summariser's. A forced answer may take `tool_timeout_s` longer than `max_seconds`.
     """
-    transcript = Transcript(question, toolbox.schemas(), omit_thoughts=omit_thoughts)
+    transcript = Transcript(question, toolbox.schemas(), prompt=settings.prompt, omit_thoughts=omit_thoughts)
     episode = _Episode(model, toolbox, transcript, settings, mode, _turn_sampling(sampling, settings, seed), on_step)
     status = await episode.run()
     return Trajectory(
@@ -65,6 +65,7 @@ async def run_episode(
         answer=episode.answer,
         status=status,
         usage=episode.usage,
+        num_tokens=episode.num_tokens,
         detail=episode.detail,
     )
 
@@ -96,7 +97,7 @@ class _Episode:
         self._model, self._toolbox, self._settings, self._mode = model, toolbox, settings, mode
         self._transcript, self._sampling, self._on_step = transcript, sampling, on_step
         self._deadline = time.monotonic() + settings.max_seconds
-        self._tokens = 0  # prompt and completion of the longest call so far
+        self.num_tokens = 0  # prompt and completion of the longest call so far
         self.steps: list[Step] = []
         self.answer: str | None = None
         self.detail = ""
@@ -136,7 +137,7 @@ class _Episode:
         """The limit that has been reached, if any."""
         if len(self.steps) >= self._settings.max_steps:
             return Status.STEP_LIMIT
-        if self._tokens >= self._settings.max_tokens:
+        if self.num_tokens >= self._settings.max_tokens:
             return Status.TOKEN_LIMIT
         if time.monotonic() >= self._deadline:
             return Status.TIME_LIMIT
@@ -161,7 +162,7 @@ class _Episode:
                 raise _OutOfTimeError from None
             raise
         self.usage += reply.usage
-        self._tokens = max(self._tokens, reply.usage.prompt_tokens + reply.usage.completion_tokens)
+        self.num_tokens = max(self.num_tokens, reply.usage.prompt_tokens + reply.usage.completion_tokens)
         return _storable(reply)
 
     async def _act(self, thought: str, call: ToolCall, started: float) -> None:
