@@ -1,4 +1,4 @@
-"""The embedded web as one object: its seeded fact graph behind four hosts, answering requests without a server.
+"""The embedded web as one object: its seeded fact graph behind five hosts, answering requests without a server.
 
 Stands in for the live web of the paper. `World.respond` is pure: what an address answers follows from seed, size and address
 alone, in any order and any process.
@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 from protego import Protego
 
-from webdancer.world import pages_archive, pages_code, pages_news, pages_wiki
+from webdancer.world import pages_archive, pages_code, pages_news, pages_talk, pages_wiki
 from webdancer.world.fact_graph import FactGraph
 from webdancer.world.graph import Entity, Fact, Region
 from webdancer.world.pages_archive import Archive
 from webdancer.world.pages_code import CodeHost
 from webdancer.world.pages_news import News
+from webdancer.world.pages_talk import Talk
 from webdancer.world.pages_wiki import ORPHAN_PATH, Wiki
 from webdancer.world.site import HOST_KINDS, Doc, Place, Site, place_of, stable
 
@@ -28,6 +29,7 @@ _ROBOTS = {
     "archive": pages_archive.ROBOTS,
     "code": pages_code.ROBOTS,
     "news": pages_news.ROBOTS,
+    "talk": pages_talk.ROBOTS,
 }
 _SLOW_S = 1.0
 
@@ -55,12 +57,12 @@ class PageRow(NamedTuple):
 
 
 class World:
-    """A generated web of four hosts.
+    """A generated web of five hosts.
 
     Args:
         seed: names, facts and texts; two seeds share next to no name.
         num_pages: about so many pages, at least 20.
-        crawl_delay_s: a Crawl-delay that archive, code host and news ask for in robots.txt; 0 asks for none.
+        crawl_delay_s: a Crawl-delay that archive, code host, news and talk host ask for in robots.txt; 0 asks for none.
     """
 
     def __init__(self, seed: int, num_pages: int, *, crawl_delay_s: float = 0.0) -> None:
@@ -69,11 +71,12 @@ class World:
         self.site = Site(seed)
         self._delay = f"Crawl-delay: {crawl_delay_s:g}\n" if crawl_delay_s else ""
         self._archive = Archive(self.site, self.graph)
-        self._makers: dict[str, Wiki | Archive | CodeHost | News] = {
+        self._makers: dict[str, Wiki | Archive | CodeHost | News | Talk] = {
             "wiki": Wiki(self.site, self.graph),
             "archive": self._archive,
             "code": CodeHost(self.site, self.graph),
             "news": News(self.site, self.graph),
+            "talk": Talk(self.site, self.graph),
         }
         self._kinds = {host: kind for kind, host in self.site.hosts.items()}
         self._answer = lru_cache(maxsize=4096)(self._make_answer)

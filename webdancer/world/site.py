@@ -1,4 +1,4 @@
-"""The four hosts, the addresses of entities on them, and the document that a page is while it is being written."""
+"""The five hosts, the addresses of entities on them, and the document that a page is while it is being written."""
 
 import html
 import zlib
@@ -7,8 +7,9 @@ from urllib.parse import quote
 
 from webdancer.world.graph import Article, Entity, Fact
 from webdancer.world.names import ascii_slug
+from webdancer.world.plan import TYPES
 
-HOST_KINDS = ("wiki", "archive", "code", "news")
+HOST_KINDS = ("wiki", "archive", "code", "news", "talk")
 
 
 def stable(*parts: object) -> int:
@@ -119,3 +120,13 @@ def article_place(article: Article) -> Place:
     """`/YYYY/MM/DD/slug-NUMBER`."""
     slug = ascii_slug(article.facts[0].subject.name)
     return Place("news", f"/{article.day:%Y/%m/%d}/{slug}-{article.number}")
+
+
+def thread_place(thing: Entity) -> Place:
+    """The thread about a thing: `/t/slug-NUMBER`. The number tells its type and its own number."""
+    return Place("talk", f"/t/{ascii_slug(thing.title)}-{thing.number * len(TYPES) + TYPES.index(thing.type)}")
+
+
+def thing_of_thread(number: int) -> tuple[str, int]:
+    """Type and number of the thing that the thread of this number is about."""
+    return TYPES[number % len(TYPES)], number // len(TYPES)
