@@ -87,6 +87,8 @@ class Step(Record):
     error: ToolError | None = None
     raw: str | None = None
     """The turn as the model wrote it, kept only where it does not follow the format."""
+    cut: bool = False
+    """Such a turn was cut off by its token limit: the model did not end it."""
     seconds: float = 0.0
 
 

@@ -228,6 +228,7 @@ def _invalid_step(reply: ChatReply, violations: list[Violation]) -> Step:
         observation=describe_violations(violations),
         error=TOOL_ERRORS.get(violations[0].kind, ToolError.INVALID_FORMAT),
         raw=reply.content,
+        cut=reply.finish == "length",
     )
 
 
