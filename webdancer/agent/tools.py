@@ -1,7 +1,8 @@
 """The tools search and visit behind one call (paper, section 3.1).
 
-Observations have the shapes of the authors' release. Whatever comes from the web or from the summariser is neutralised, so
-that no page can speak as the model. A failure is a visible line `Error: …` with its type, never an empty text.
+Observations have the shapes of the authors' release, or, where the settings say so, the same in fewer words. Whatever comes
+from the web or from the summariser is neutralised, so that no page can speak as the model. A failure is a visible line
+`Error: …` with its type, never an empty text.
 """
 
 import asyncio
@@ -9,10 +10,12 @@ import json
 import logging
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from pydantic import BaseModel, JsonValue
 
+from webdancer.agent.cuts import cut_evidence, cut_snippet
 from webdancer.agent.format import neutralise, whole_characters
 from webdancer.agent.passages import choose_passages
 from webdancer.agent.schemas import TOOL_SCHEMAS, ArgumentError, SearchCall, UnknownToolError, check_call
@@ -22,7 +25,7 @@ from webdancer.llm.prompts import fill_prompt
 from webdancer.llm.protocol import ChatModel, Sampling
 from webdancer.llm.structured import ask_json
 from webdancer.records import Page, ToolError
-from webdancer.web.protocol import PageReader, SearchHit, SearchProvider, ToolFailure
+from webdancer.web.protocol import PageNotFound, PageReader, SearchHit, SearchProvider, ToolFailure
 
 _LOG = logging.getLogger(__name__)
 _SEPARATOR = "\n=======\n"
@@ -32,7 +35,7 @@ _MAX_REASKS = 2
 
 
 class ToolResult(NamedTuple):
-    """What a call brought: the observation, and the type of the first failure in it."""
+    """What a call brought: the observation, and the type of the first failure in it (a tool's own before a missing page)."""
 
     observation: str
     error: ToolError | None = None
@@ -92,7 +95,10 @@ class Toolbox:
         parts = [result.observation for result in results]
         if len(used) < len(items):
             parts.append(f"Note: {len(items)} {noun} were given; only the first {len(used)} were used.")
-        error = next((result.error for result in results if result.error is not None), None)
+        errors = [result.error for result in results if result.error is not None]
+        error = next(
+            (error for error in errors if error is not ToolError.PAGE_NOT_FOUND), errors[0] if errors else None
+        )
         num_unsummarised = sum(result.num_unsummarised for result in results)
         return ToolResult(_SEPARATOR.join(parts), error, num_unsummarised)
 
@@ -103,14 +109,20 @@ class Toolbox:
             async with asyncio.timeout(self._settings.tool_timeout_s):
                 return await run(item)
         except ToolFailure as error:
-            return ToolResult(f"Error: {shown}: {neutralise(_line(str(error)))}", ToolError.TOOL_FAILED)
+            kind = ToolError.PAGE_NOT_FOUND if isinstance(error, PageNotFound) else ToolError.TOOL_FAILED
+            return ToolResult(f"Error: {shown}: {neutralise(_line(str(error)))}", kind)
         except TimeoutError:
             limit = self._settings.tool_timeout_s
             return ToolResult(f"Error: {shown}: no result within {limit:g} s", ToolError.TOOL_TIMEOUT)
 
     async def _run_search(self, query: str, year: int | None) -> ToolResult:
-        hits = await self._search.search(query, num_results=self._settings.num_results, year=year)
-        return ToolResult(neutralise(_one_part(format_hits(query, hits))))
+        settings = self._settings
+        hits = await self._search.search(query, num_results=settings.num_results, year=year)
+        hits = [
+            replace(hit, snippet=cut_snippet(hit.snippet, query, max_chars=settings.max_snippet_chars)) for hit in hits
+        ]
+        shown = format_hits_brief(hits) if settings.observations == "brief" else format_hits(query, hits)
+        return ToolResult(neutralise(_one_part(shown)))
 
     async def _run_visit(self, url: str, goal: str) -> ToolResult:
         page = await self._reader.read(url)
@@ -123,8 +135,12 @@ class Toolbox:
             evidence = choose_passages(page.text, goal, max_chars=min(_FALLBACK_CHARS, self._settings.max_page_chars))
             summary = "No summary could be made; the evidence shows the passages of the page nearest to the goal."
             num_unsummarised = 1
-        report_text = _one_part(format_report(url, goal, evidence, summary))
-        return ToolResult(neutralise(report_text), None, num_unsummarised)
+        evidence = cut_evidence(evidence, max_chars=self._settings.max_evidence_chars)
+        if self._settings.observations == "brief":
+            shown = format_report_brief(evidence, summary)
+        else:
+            shown = format_report(url, goal, evidence, summary)
+        return ToolResult(neutralise(_one_part(shown)), None, num_unsummarised)
 
     async def _summarise(self, page: Page, goal: str) -> PageReport:
         text = choose_passages(page.text, goal, max_chars=self._settings.max_page_chars)
@@ -151,6 +167,23 @@ def format_report(url: str, goal: str, evidence: str, summary: str) -> str:
     """The observation of one visited page, in the shape of the release."""
     head = f'What {_line(url)} says about the goal "{_line(goal)}":'
     return f"{head}\n\nEvidence in page:\n{evidence.strip()}\n\nSummary:\n{_line(summary)}"
+
+
+def format_hits_brief(hits: Sequence[SearchHit]) -> str:
+    """The observation of one query for a small context: what the model itself wrote, and dates, are left out."""
+    lines = [
+        line
+        for number, hit in enumerate(hits, 1)
+        for line in (f"{number}. [{_line(hit.title)}]({_line(hit.url)})", _line(hit.snippet))
+        if line
+    ]
+    return "\n".join(["Results:", *(lines or ["none"])])
+
+
+def format_report_brief(evidence: str, summary: str) -> str:
+    """The observation of one visited page for a small context; without evidence, the summary alone."""
+    told = evidence.strip()
+    return (f"Evidence:\n{told}\n" if told else "") + f"Summary: {_line(summary)}"
 
 
 def _one_part(observation: str) -> str:

@@ -52,13 +52,21 @@ class Transcript:
     Args:
         question: text from outside; it is neutralised.
         schemas: the tools, for the system prompt.
+        prompt: name of the system prompt.
         omit_thoughts: the long-CoT teacher's view.
     """
 
-    def __init__(self, question: str, schemas: Sequence[dict[str, JsonValue]], *, omit_thoughts: bool = False) -> None:
+    def __init__(
+        self,
+        question: str,
+        schemas: Sequence[dict[str, JsonValue]],
+        *,
+        prompt: str = "agent",
+        omit_thoughts: bool = False,
+    ) -> None:
         self._omit_thoughts = omit_thoughts
         self._entries: list[Entry] = []
-        self._messages = [Message("system", fill_prompt("agent", tools=Section(render_schemas(schemas))))]
+        self._messages = [Message("system", system_prompt(prompt, schemas))]
         self._add_user(neutralise(question))
 
     @property
@@ -92,6 +100,17 @@ class Transcript:
             self._messages.append(Message("user", text))
 
 
+def system_prompt(name: str, schemas: Sequence[dict[str, JsonValue]]) -> str:
+    """The system prompt of that name, with the tools where it has a section for them (the brief one has none).
+
+    Raises:
+        PromptError: there is no such prompt, or it is none for an agent.
+    """
+    if "{{tools}}" in load_prompt(name):
+        return fill_prompt(name, tools=Section(render_schemas(schemas)))
+    return fill_prompt(name)
+
+
 def model_turn(step: Step, *, answer: str | None = None) -> ModelTurn:
     """The turn of a step: as the model wrote it where it broke the format, else in the layout of the release."""
     if step.raw is not None:
@@ -103,13 +122,18 @@ def model_turn(step: Step, *, answer: str | None = None) -> ModelTurn:
 
 
 def replay(
-    trajectory: Trajectory, schemas: Sequence[dict[str, JsonValue]], *, omit_thoughts: bool = False
+    trajectory: Trajectory,
+    schemas: Sequence[dict[str, JsonValue]],
+    *,
+    prompt: str = "agent",
+    omit_thoughts: bool = False,
 ) -> Transcript:
     """The transcript of a finished episode, as training reads it (thoughts kept unless asked otherwise).
 
-    The demand for a forced answer stands before the last turn of an episode that ended by one.
+    `prompt` names the system prompt that the episode ran under; the trajectory does not hold it. The demand for a forced
+    answer stands before the last turn of an episode that ended by one.
     """
-    transcript = Transcript(trajectory.question, schemas, omit_thoughts=omit_thoughts)
+    transcript = Transcript(trajectory.question, schemas, prompt=prompt, omit_thoughts=omit_thoughts)
     last = len(trajectory.steps) - 1
     for i, step in enumerate(trajectory.steps):
         if i == last and trajectory.status is Status.FORCED_ANSWER:

@@ -17,9 +17,9 @@ class Models:
     """The chat model of each role."""
 
     teacher: ChatModel
-    """Samples the training trajectories; the scribe commits its labelled faults here."""
+    """Samples the training trajectories; the scribe commits its labelled faults and takes its short cuts here."""
     agent: ChatModel
-    """Answers questions: the teacher without planted faults."""
+    """Answers questions: the teacher without planted faults and short cuts."""
     writer: ChatModel
     rewriter: ChatModel
     summariser: ChatModel
@@ -36,17 +36,19 @@ async def open_models(settings: LlmSettings, *, mode: CotMode, fault_log: Path |
     """
     opened: dict[EndpointSettings, OpenAIChatModel] = {}
 
-    def make(endpoint: EndpointSettings | None, faults: ScribeFaultSettings | None = None) -> ChatModel:
+    def make(
+        endpoint: EndpointSettings | None, faults: ScribeFaultSettings | None = None, shortcuts: float = 0.0
+    ) -> ChatModel:
         endpoint = endpoint or settings.default
         if endpoint.base_url == "scribe":
-            return Scribe(mode=mode, faults=faults, fault_log=fault_log if faults else None)
+            return Scribe(mode=mode, faults=faults, fault_log=fault_log if faults else None, shortcuts=shortcuts)
         if endpoint not in opened:
             opened[endpoint] = OpenAIChatModel(endpoint)
         return opened[endpoint]
 
     try:
         yield Models(
-            teacher=make(settings.teacher, settings.faults),
+            teacher=make(settings.teacher, settings.faults, settings.shortcuts),
             agent=make(settings.teacher),
             writer=make(settings.writer),
             rewriter=make(settings.rewriter),

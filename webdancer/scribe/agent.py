@@ -10,6 +10,7 @@ from webdancer.llm.protocol import Message, Sampling
 from webdancer.records import CotMode
 from webdancer.scribe.faults import Fault, FaultKind, break_json, draw_fault, repeat_thought
 from webdancer.scribe.guess import other_of_kind
+from webdancer.scribe.logical import Lookup, Name
 from webdancer.scribe.observations import Episode, read_episode
 from webdancer.scribe.planner import Move, Plan, plan_next
 from webdancer.scribe.prompt import seeded
@@ -30,7 +31,12 @@ class TurnText(NamedTuple):
 
 
 def take_turn(
-    messages: Sequence[Message], sampling: Sampling, mode: CotMode, faults: ScribeFaultSettings | None
+    messages: Sequence[Message],
+    sampling: Sampling,
+    mode: CotMode,
+    faults: ScribeFaultSettings | None,
+    *,
+    shortcuts: float = 0.0,
 ) -> TurnText:
     """The next turn of an episode.
 
@@ -39,12 +45,18 @@ def take_turn(
         sampling: `seed` and `temperature` decide among wordings; temperature 0 or none takes the usual ones.
         mode: long CoT thinks at greater length.
         faults: rates of planted faults, or None for a searcher without any.
+        shortcuts: share of steps at which the word of a post is good enough; at temperature 0 none is.
     """
     episode = read_episode(messages)
     turn = sum(1 for message in messages if message.role == "assistant")
     vary = bool(sampling.temperature)
     rng = seeded("turn", sampling.seed, episode.question, turn) if vary else Random(0)
-    plan = plan_next(episode, rng, vary=vary)
+
+    def is_hasty(step: Lookup) -> bool:
+        name = step.of.text if isinstance(step.of, Name) else ""
+        return seeded("shortcut", sampling.seed, episode.question, step.relation, name).random() < shortcuts
+
+    plan = plan_next(episode, rng, vary=vary, is_hasty=is_hasty if vary and shortcuts else None)
     is_long = mode is CotMode.LONG
     fault = draw_fault(faults, seed=sampling.seed, question=episode.question)
     if fault is None or not _is_due(fault, turn, plan, episode):

@@ -45,6 +45,7 @@ class Knowledge:
         self._aliases: dict[str, Name] = {}
         self._titles: dict[str, list[Name]] = defaultdict(list)
         self._listed: dict[str, list[Sourced]] = defaultdict(list)
+        self._counts: dict[Count, tuple[int, str]] = {}
         self._backwards, self._any_list = use_lists_backwards, use_any_list
 
     def add(self, reading: Reading, url: str) -> None:
@@ -57,12 +58,20 @@ class Knowledge:
         for text in reading.listed if self._any_list else ():
             self._listed[text].append(Sourced(title, url))
         for fact in reading.facts:
-            self._facts[fact.relation, fact.subject.text].append((fact, url))
+            self.add_fact(fact, url)
         for listing in reading.lists:
             if listing.complete:
                 self._lists[listing.kind, listing.holder.text].append((listing, url))
             for member in listing.members:
                 self._holders[listing.kind, member.name.text].append((listing, url))
+
+    def add_fact(self, fact: Fact, url: str) -> None:
+        """Take up one statement."""
+        self._facts[fact.relation, fact.subject.text].append((fact, url))
+
+    def note_count(self, form: Count, number: int, url: str) -> None:
+        """Take up how many members a named thing's list was said to have; this outweighs counting."""
+        self._counts[form] = (number, url)
 
     def resolve(self, name: Name) -> Name:
         """The thing under its page's title, where `name` is another name of it."""
@@ -142,6 +151,11 @@ class Knowledge:
         return found[0], Outcome(inner.value, None, _joined(inner.urls, found[1]))
 
     def _count(self, form: Count) -> Outcome:
+        inner = self.work_off(form.items.of)
+        if inner.value is not None:
+            told = self._counts.get(Count(ListOf(form.items.kind, inner.value), form.first, form.last))
+            if told is not None:
+                return Outcome(Name(str(told[0])), None, _joined(inner.urls, told[1]))
         listing, outcome = self._list(form.items)
         if listing is None:
             return outcome

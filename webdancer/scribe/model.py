@@ -32,6 +32,7 @@ class Scribe:
         mode: short CoT writes the thought before the action; long CoT gives it as separate reasoning.
         faults: rates of faults planted into episodes; None for none.
         fault_log: file that the planted faults' labels are appended to, as JSON lines.
+        shortcuts: share of steps at which the searcher takes the word of a post and leaves the page unread.
     """
 
     def __init__(
@@ -40,8 +41,10 @@ class Scribe:
         mode: CotMode = CotMode.SHORT,
         faults: ScribeFaultSettings | None = None,
         fault_log: Path | None = None,
+        shortcuts: float = 0.0,
     ) -> None:
         self._mode, self._faults, self._log = mode, faults, FaultLog(fault_log)
+        self._shortcuts = shortcuts
 
     @property
     def name(self) -> str:
@@ -53,7 +56,7 @@ class Scribe:
         if role in _ROLES:
             content = json.dumps(_ROLES[role](prompt, sampling), ensure_ascii=False)
             return self._reply(messages, content, None, sampling)
-        turn = take_turn(messages, sampling, self._mode, self._faults)
+        turn = take_turn(messages, sampling, self._mode, self._faults, shortcuts=self._shortcuts)
         if turn.fault is not None:
             self._log.add(turn.fault, seed=sampling.seed, question=turn.question, turn=turn.turn)
         if self._mode is CotMode.LONG:

@@ -1,7 +1,9 @@
 """What an episode's messages hold: the question, the calls that were made, and what they brought.
 
 The searcher keeps no state between turns. Everything is read again from the messages, which also hold the answers of
-other models' tools; earlier thoughts are not needed, since a long-CoT teacher does not see its own.
+other models' tools; earlier thoughts are not needed, since a long-CoT teacher does not see its own. Observations are read in
+both shapes: full ones tell their query, or their URL and goal; of brief ones, the n-th part answers the n-th query or URL of
+the call.
 """
 
 import json
@@ -22,6 +24,8 @@ _SEARCH_HEAD = re.compile(r'A (?:Google )?search for "(.*)" found (\d+) results?
 _VISIT_HEAD = re.compile(r'What (\S+) says about the goal "(.*)":')
 _HIT = re.compile(r"^\d+\. \[(.*)\]\((\S+)\)$")
 _CALL = re.compile(r"<tool_call>\s*(\{.*?\})\s*</tool_call>", re.DOTALL)
+_COUNTED = re.compile(r"has (\d+) entr(?:y|ies)(?:, (\d+) of them\b)?")
+_CUT = "…"
 _RESPONSE = re.compile(r"<tool_response>\n?(.*?)\n?</tool_response>(.*)", re.DOTALL)
 
 
@@ -99,7 +103,7 @@ def read_turn(action: str, observation: str) -> Turn:
     """A turn's call and its observation. Never raises: what cannot be read is left empty."""
     tool, queries, urls, goal = _read_call(action)
     results, reports, error = [], [], ""
-    for part in observation.split(_SEPARATOR):
+    for number, part in enumerate(observation.split(_SEPARATOR)):
         part = part.strip()
         if part.startswith("Error:"):
             error = error or part
@@ -109,7 +113,17 @@ def read_turn(action: str, observation: str) -> Turn:
             evidence, _, summary = part[head.end() :].partition("\n\nSummary:\n")
             _, _, evidence = evidence.partition("Evidence in page:\n")
             reports.append(Report(head[1], head[2], evidence.strip(), summary.strip()))
+        elif part.startswith("Results:") and number < len(queries):
+            results.append(Results(queries[number], _read_hits(part)))
+        elif part.startswith(("Evidence:", "Summary:")) and number < len(urls):
+            reports.append(_read_brief_report(part, urls[number], goal))
     return Turn(tool, queries, urls, goal, tuple(results), tuple(reports), error)
+
+
+def _read_brief_report(part: str, url: str, goal: str) -> Report:
+    """The report of a page in the brief shape; the summary is its last line."""
+    evidence, _, summary = f"\n{part}".rpartition("\nSummary:")
+    return Report(url, goal, evidence.strip().removeprefix("Evidence:").strip(), summary.strip())
 
 
 def _read_call(action: str) -> tuple[str, tuple[str, ...], tuple[str, ...], str]:
@@ -121,16 +135,16 @@ def _read_call(action: str) -> tuple[str, tuple[str, ...], tuple[str, ...], str]
             str(call.get("name", "")),
             _texts(arguments.get("query", ())),
             _texts(arguments.get("url", arguments.get("url_link", ()))),
-            str(arguments.get("goal", "")),
+            str(arguments.get("goal", "")).strip(),
         )
     except (ValueError, AttributeError):  # a call that the format does not allow: its observation says so
         return "", (), (), ""
 
 
 def _texts(value: object) -> tuple[str, ...]:
-    if isinstance(value, str):
-        return (value,)
-    return tuple(map(str, value)) if isinstance(value, list) else ()
+    """One text or several, as the tools take them: stripped, each once."""
+    items = value if isinstance(value, list) else [value] if isinstance(value, str) else []
+    return tuple(dict.fromkeys(str(item).strip() for item in items))
 
 
 def _read_hits(part: str) -> tuple[Hit, ...]:
@@ -161,7 +175,15 @@ def gather_knowledge(episode: Episode) -> Knowledge:
                 goal = parse_goal(report.goal)
                 whole = goal.items.kind if isinstance(goal, Count) else None
                 knowledge.add(_without_parts(reading, whole), report.url)
+                if isinstance(goal, Count) and report.evidence.endswith(_CUT):
+                    _note_count(goal, report, knowledge)
     return knowledge
+
+
+def _note_count(goal: Count, report: Report, knowledge: Knowledge) -> None:
+    """Take the number of a list's members from the summary, where the evidence shows only the list's beginning."""
+    if told := _COUNTED.search(report.summary):
+        knowledge.note_count(goal, int(told[2] or told[1]), report.url)
 
 
 def _without_parts(reading: Reading, whole: str | None) -> Reading:

@@ -2,13 +2,17 @@
 
 The question is worked off from the inside out with what the visited pages said. The first step that is not known becomes
 the next thing to find: search for the thing that the step is about, visit its page, and where this page is silent, try
-other queries, other pages and at last pages that tell the fact the other way round.
+other queries, other pages and at last pages that tell the fact the other way round. A hasty searcher takes the word of a post
+that the results show, and goes on from there.
 """
 
+from collections.abc import Callable
 from enum import StrEnum
 from random import Random
 from typing import NamedTuple
 
+from webdancer.scribe.claims import NOUNS as CLAIM_NOUNS
+from webdancer.scribe.claims import Claim, find_claim, is_thread
 from webdancer.scribe.guess import guess_answer
 from webdancer.scribe.knowledge import Knowledge, Outcome, may_be_same
 from webdancer.scribe.logical import Count, Expr, Intersect, ListOf, LogicalForm, Lookup, Name
@@ -50,20 +54,53 @@ class Plan(NamedTuple):
     is_guess: bool = False
     is_retry: bool = False
     """The way that was tried before led nowhere."""
+    claims: tuple[Claim, ...] = ()
+    """Posts whose word was taken since the last turn."""
+    is_proven: bool = True
+    """No step rests on a post."""
 
 
-def plan_next(episode: Episode, rng: Random, *, vary: bool) -> Plan:
+def plan_next(episode: Episode, rng: Random, *, vary: bool, is_hasty: Callable[[Lookup], bool] | None = None) -> Plan:
     """The next move of an episode.
 
     Args:
         episode: what happened so far.
         rng: drawn from where there are several good wordings.
         vary: whether to draw at all, or to take the usual wording always.
+        is_hasty: whether the word of a post is good enough for a step, the same at every turn; None: for no step.
     """
     form = parse_question(episode.question)
     knowledge = gather_knowledge(episode)
     if form is None:
         return _plan_unread(episode, knowledge)
+    if is_hasty is None:
+        return _plan_form(episode, form, knowledge, rng, vary=vary)
+    believed = _take_claims(episode, form, knowledge, is_hasty)
+    plan = _plan_form(episode, form, knowledge, rng, vary=vary)
+    if not believed:
+        return plan
+    before = episode._replace(turns=episode.turns[:-1])
+    known = _take_claims(before, form, gather_knowledge(before), is_hasty)
+    return plan._replace(claims=tuple(claim for claim in believed if claim not in known), is_proven=False)
+
+
+def _take_claims(
+    episode: Episode, form: LogicalForm, knowledge: Knowledge, is_hasty: Callable[[Lookup], bool]
+) -> list[Claim]:
+    """Add what posts say about missing steps to what is known; the posts, in the order of the steps."""
+    hits = [hit for turn in episode.turns for results in turn.results for hit in results.hits]
+    taken: list[Claim] = []
+    while isinstance(missing := knowledge.work_off(form).missing, Lookup) and is_hasty(missing):
+        claim = find_claim(hits, missing)
+        if claim is None or claim in taken:
+            break
+        knowledge.add_fact(claim.as_fact(), claim.url)
+        taken.append(claim)
+    return taken
+
+
+def _plan_form(episode: Episode, form: LogicalForm, knowledge: Knowledge, rng: Random, *, vary: bool) -> Plan:
+    """The next move of an episode whose question was understood."""
     outcome = knowledge.work_off(form)
     if outcome.value is not None:
         return Plan(Move.ANSWER, form, knowledge, answer=outcome.value.text)
@@ -133,7 +170,9 @@ class _Seeker:
         words = _relation_words(missing)
         plain = f"{name.text} {name.hint}".strip()
         queries = [plain, f"{plain} {words}", f"{name.text} {words}", name.text, f'"{name.text}"']
-        if self._vary and not self._asked & set(queries):
+        if isinstance(missing, Lookup) and missing.relation in CLAIM_NOUNS:
+            queries.insert(0, f"{plain} {CLAIM_NOUNS[missing.relation]}")
+        elif self._vary and not self._asked & set(queries):
             first = self._rng.choice((plain, plain, f"{plain} {words}"))
             queries.sort(key=lambda query: query != first)
         return list(dict.fromkeys(" ".join(query.split()) for query in queries))
@@ -156,7 +195,8 @@ class _Seeker:
             for results in turn.results
             if results.query == query
             for hit in results.hits
-            if name.text in hit.snippet or name.text in hit.title or _last_word(name) in hit.title
+            if not is_thread(hit)
+            and (name.text in hit.snippet or name.text in hit.title or _last_word(name) in hit.title)
         ]
         return sorted(dict.fromkeys(found), key=lambda hit: name.text not in hit.title)
 

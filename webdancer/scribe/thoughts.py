@@ -1,8 +1,8 @@
 """The searcher's thoughts: what was found, whether it is what was needed, what comes next, and another plan after a dead end.
 
-A short thought has one to three sentences; a long one, for the long-CoT mode, also recalls what is known and checks it. All
-names and values are those of the observations. No wording is longer than nine words without a name in it, so that a long
-episode does not seem to repeat itself.
+A short thought is one sentence on what was found and one on what comes next, so that an episode fits a small context; a long
+one, for the long-CoT mode, also recalls what is known and checks it. All names and values are those of the observations. No
+wording is longer than nine words without a name in it, so that a long episode does not seem to repeat itself.
 """
 
 import re
@@ -15,6 +15,9 @@ from webdancer.scribe.observations import Episode, Turn
 from webdancer.scribe.planner import Move, Plan, Step, is_page_of, same_step
 from webdancer.scribe.question import write_list, write_name, write_noun
 from webdancer.scribe.relations import RELATIONS
+
+_BELIEVED = "A post says that {claim}."
+"""How every thought opens that rests on a post, so that short cuts can be counted."""
 
 _NEED = (
     "First I need {what}.",
@@ -63,10 +66,23 @@ _GUESS = (
 )
 
 
+_SHORT_NEED = ("I need {what} first.", "First I need {what}.")
+_SHORT_NEXT = ("Now I need {what}.", "Next I need {what}.")
+_SHORT_OPEN = ("I open “{title}”.", "I read “{title}”.", "“{title}” is the page.")
+_SHORT_OTHER = ("I try “{title}” instead.", "Perhaps “{title}” tells it.")
+_SHORT_DEAD_SEARCH = ("None of these is about {name}.", "I find nothing new about {name}.")
+_SHORT_DEAD_PAGE = ("That page does not tell it.", "The page is silent about it.")
+_SHORT_RETRY = ("I try another query.", "I try other words.")
+_SHORT_ANSWER = ("The answer is {answer}.", "So the answer is {answer}.")
+_SHORT_GUESS = ("My best guess is {answer}.", "I guess {answer}.")
+
+
 def write_thought(plan: Plan, episode: Episode, rng: Random, *, is_long: bool) -> str:
     """The thought that goes before a move."""
-    parts = [*_look_back(plan, episode, rng, is_long=is_long), *_look_ahead(plan, episode, rng, is_long=is_long)]
-    return " ".join(part for part in parts if part)
+    back = _look_back(plan, episode, rng, is_long=is_long)
+    believed = [_BELIEVED.format(claim=claim.sentence) for claim in plan.claims]
+    ahead = _look_ahead(plan, episode, rng) if is_long else _look_ahead_briefly(plan, episode, rng)
+    return " ".join(part for part in (*back, *believed, *ahead) if part)
 
 
 def _look_back(plan: Plan, episode: Episode, rng: Random, *, is_long: bool) -> list[str]:
@@ -82,12 +98,14 @@ def _look_back(plan: Plan, episode: Episode, rng: Random, *, is_long: bool) -> l
             check = [rng.choice(_SATISFIED), _recall(episode)] if is_long and plan.form else []
             return [" ".join(told), *check]
         if plan.step is not None:
-            replan = [rng.choice(_REPLAN)] if is_long else []
-            return [rng.choice(_DEAD_PAGE).format(what=noun(plan.step)), *replan]
+            if not is_long:
+                return [rng.choice(_SHORT_DEAD_PAGE)]
+            return [rng.choice(_DEAD_PAGE).format(what=noun(plan.step)), rng.choice(_REPLAN)]
         return ["That page does not help."]
     if plan.move is Move.SEARCH and plan.is_retry and plan.step is not None:
         known = any(is_page_of(hit, _thing(plan.step)) for results in last.results for hit in results.hits)
-        return [rng.choice(_NOTHING_NEW if known else _DEAD_SEARCH).format(name=_name(plan.step))]
+        wordings = _NOTHING_NEW if known else _DEAD_SEARCH
+        return [rng.choice(wordings if is_long else _SHORT_DEAD_SEARCH).format(name=_name(plan.step))]
     return []
 
 
@@ -102,11 +120,27 @@ def _recall(episode: Episode) -> str:
     return "Known from before: " + " ".join(told[-2:]) if told else ""
 
 
-def _look_ahead(plan: Plan, episode: Episode, rng: Random, *, is_long: bool) -> list[str]:
-    """What comes next."""
+def _look_ahead_briefly(plan: Plan, episode: Episode, rng: Random) -> list[str]:
+    """What comes next, in one sentence."""
+    if plan.move is Move.ANSWER:
+        if isinstance(plan.form, Intersect) and not plan.is_guess:
+            return [f"Only {plan.answer} stands in both lists."]
+        return [rng.choice(_SHORT_GUESS if plan.is_guess else _SHORT_ANSWER).format(answer=plan.answer)]
+    if plan.step is None:
+        return _without_step(plan)
+    if plan.move is Move.VISIT:
+        is_other = plan.is_retry and base_name(plan.title).text != _thing(plan.step).text
+        return [rng.choice(_SHORT_OTHER if is_other else _SHORT_OPEN).format(title=plan.title)]
+    if plan.is_retry:
+        return [rng.choice(_SHORT_RETRY)]
+    return [rng.choice(_SHORT_NEXT if episode.turns else _SHORT_NEED).format(what=noun(plan.step))]
+
+
+def _look_ahead(plan: Plan, episode: Episode, rng: Random) -> list[str]:
+    """What comes next, with how it fits into the whole."""
     if plan.move is Move.ANSWER:
         wording = rng.choice(_GUESS if plan.is_guess else _ANSWER).format(answer=plan.answer)
-        return [*_prove(plan, is_long=is_long), wording]
+        return [*_prove(plan), wording]
     if plan.step is None:
         return _without_step(plan)
     what, name = noun(plan.step), _name(plan.step)
@@ -114,10 +148,9 @@ def _look_ahead(plan: Plan, episode: Episode, rng: Random, *, is_long: bool) -> 
         wordings: tuple[str, ...] = _OPEN
         if plan.is_retry:
             wordings = _SAME_TITLE if base_name(plan.title).text == _thing(plan.step).text else _OTHER
-        check = _check(plan, episode) if is_long else ""
-        return [rng.choice(wordings).format(title=plan.title, what=what), check]
+        return [rng.choice(wordings).format(title=plan.title, what=what), _check(plan, episode)]
     if not episode.turns:
-        opening = [_task(plan.form)] if is_long and plan.form else []
+        opening = [_task(plan.form)] if plan.form else []
         after = _after(plan.step, plan.form)
         then = [rng.choice(_THEN).format(then=after)] if after else []
         return [*opening, rng.choice(_NEED).format(what=what), *then, rng.choice(_SEARCH).format(name=name)]
@@ -132,7 +165,7 @@ def _without_step(plan: Plan) -> list[str]:
     return [f"“{plan.title}” may tell it; I read that page."]
 
 
-def _prove(plan: Plan, *, is_long: bool) -> list[str]:
+def _prove(plan: Plan) -> list[str]:
     """How the answer follows where no page says it in so many words."""
     form = plan.form
     if plan.is_guess:
@@ -141,8 +174,8 @@ def _prove(plan: Plan, *, is_long: bool) -> list[str]:
         return [f"Only {plan.answer} stands in both lists."]
     if isinstance(form, Count):
         counted = "I counted those of the years asked for" if form.first or form.last else "I counted its entries"
-        return [f"{counted}: {plan.answer}."] if is_long else []
-    return ["Every step has been read on a page."] if is_long else []
+        return [f"{counted}: {plan.answer}."]
+    return ["Every step has been read on a page."] if plan.is_proven else []
 
 
 def _check(plan: Plan, episode: Episode) -> str:

@@ -1,0 +1,56 @@
+"""Cuts snippets and evidence down to what a small context has room for. Pure.
+
+The paper shows both at full length; the cuts are settings of ours (`agent.max_snippet_chars`, `agent.max_evidence_chars`).
+What was left out is marked by `…`, so that nobody takes a part for the whole.
+"""
+
+import re
+
+from webdancer.agent.passages import terms
+
+CUT_MARK = "…"
+_SENTENCE_END = re.compile(r"(?<=[.!?。！？])(?<!\b[^\W\d_a-z]\.)(?:\s+|(?<=[。！？]))")
+"""Between two sentences. The full stop of an initial ends none."""
+
+
+def cut_snippet(snippet: str, query: str, *, max_chars: int | None) -> str:
+    """The snippet where it fits; else its whole sentences that share most words with the query, in their order.
+
+    Sentences that share none are left out. Where even the best one does not fit, it is cut behind a word and marked.
+    """
+    if max_chars is None or len(snippet) <= max_chars:
+        return snippet
+    sentences = [sentence for sentence in _SENTENCE_END.split(snippet) if sentence]
+    wanted = set(terms(query))
+    shared = [len(wanted.intersection(terms(sentence))) for sentence in sentences]
+    order = sorted(range(len(sentences)), key=lambda i: (-shared[i], i))
+    if len(sentences[order[0]]) > max_chars:
+        return _cut_at_word(sentences[order[0]], max_chars)
+    chosen = [order[0]]
+    room = max_chars - len(sentences[order[0]])
+    for i in order[1:]:
+        if shared[i] and len(sentences[i]) + 1 <= room:
+            chosen.append(i)
+            room -= len(sentences[i]) + 1
+    return " ".join(sentences[i] for i in sorted(chosen))
+
+
+def cut_evidence(evidence: str, *, max_chars: int | None) -> str:
+    """The evidence where it fits; else its first whole lines and a line `…`, together at most `max_chars` characters.
+
+    A first line that is too long alone is cut behind a word.
+    """
+    evidence = evidence.strip()
+    if max_chars is None or len(evidence) <= max_chars:
+        return evidence
+    end = evidence.rfind("\n", 0, max_chars - len(CUT_MARK))
+    if end < 0:
+        return _cut_at_word(evidence.split("\n", 1)[0], max_chars)
+    return f"{evidence[:end]}\n{CUT_MARK}"
+
+
+def _cut_at_word(text: str, max_chars: int) -> str:
+    """The first words of a text that is too long, and the mark; a word that is too long alone is cut as well."""
+    room = max_chars - len(f" {CUT_MARK}")
+    end = text.rfind(" ", 0, room + 1)
+    return f"{text[: end if end > 0 else room].rstrip()} {CUT_MARK}"
