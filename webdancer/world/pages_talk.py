@@ -29,6 +29,8 @@ THREAD_SHARE = 0.7
 RIGHT_SHARE = 0.5
 """Share of the claims that are right."""
 MIN_POSTS, MAX_POSTS = 2, 5
+_MAX_CHARS = 70
+"""A longer post takes the shortest hedge, so that a search result has room for a post of three."""
 _CHUNK = 80
 _PRIME = 9973
 
@@ -179,8 +181,10 @@ class Talk:
         return doc
 
     def _sentence(self, claim: Claim, rng: random.Random) -> str:
-        noun = NOUNS[claim.fact.relation]
-        return CLAIM.format(hedge=rng.choice(HEDGES), noun=noun, name=claim.fact.subject.name, value=claim.value)
+        name = claim.fact.subject.name
+        rest = CLAIM.format(hedge="", noun=NOUNS[claim.fact.relation], name=name, value=claim.value)
+        hedges = [hedge for hedge in HEDGES if len(hedge + rest) <= _MAX_CHARS]
+        return rng.choice(hedges or [min(HEDGES, key=len)]) + rest
 
     def _lists(self, region: Region) -> Iterator[tuple[Place, list[Entity]]]:
         things = sorted(self._things(region), key=lambda thing: thing.title)
