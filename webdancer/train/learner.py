@@ -1,0 +1,147 @@
+"""A model under training: bfloat16 computation over float32 master weights, AdamW, one update over all processes.
+
+The gradient of an update is a plain sum: over the micro-batches of a process, in float32, and over the processes. So a
+loss that is divided by the one normaliser of the whole update (PAPER.md, stage 3) gives the same update however the
+sequences are dealt out, also where a process has none. (DistributedDataParallel would average over processes, and wants
+as many backward passes on each.)
+
+A bfloat16 copy of the weights is faster than autocast, which casts them anew in every pass, and computes what the
+generation engine computes.
+"""
+
+from collections.abc import Iterator
+from typing import TypedDict
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+
+class LearnerState(TypedDict):
+    """What a checkpoint holds of a learner."""
+
+    weights: dict[str, Tensor]
+    optimizer: dict[str, object]
+
+
+class Learner:
+    """Owns the trainable weights of `model` and updates them.
+
+    Args:
+        model: float32, as `load_model` opens it; moved to the accelerator's device, and its weights become `dtype`.
+        dtype: of the computation. The masters, gradients and AdamW's moments are float32 in any case.
+        weight_decay: for matrices; biases and the weights of norms have none.
+        max_grad_norm: longer gradients are shortened to it.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        accelerator: Accelerator,
+        *,
+        dtype: torch.dtype,
+        weight_decay: float,
+        max_grad_norm: float,
+    ) -> None:
+        self.model, self._accelerator, self._max_grad_norm = model, accelerator, max_grad_norm
+        model.to(accelerator.device)
+        self._masters: dict[str, Tensor] = {}
+        self._live: dict[str, nn.Parameter] = {}
+        for name, live in model.named_parameters():  # tied weights appear once
+            if live.requires_grad:
+                self._live[name] = live
+                self._masters[name] = live if dtype == torch.float32 else live.detach().clone()
+            # Parameters only: buffers such as the rotary frequencies lose too much in bfloat16.
+            live.data = live.data.to(dtype)
+        if dtype != torch.float32:
+            for name, live in self._live.items():
+                live.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
+                    _GradientMover(self._masters[name])
+                )
+        self._optimizer = torch.optim.AdamW(
+            [
+                {"params": [w for w in self._masters.values() if w.ndim >= 2], "weight_decay": weight_decay},
+                {"params": [w for w in self._masters.values() if w.ndim < 2], "weight_decay": 0.0},
+            ],
+            lr=0.0,
+            fused=True,
+        )
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient of one micro-batch's share of the loss, already divided by the update's normaliser."""
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def step(self, learning_rate: float) -> float:
+        """One update from the gradients added since the last; all processes call it. Returns the norm before clipping.
+
+        A gradient that is not finite changes nothing but is returned (as inf or nan).
+        """
+        gradients = [self._gradient(master) for master in self._masters.values()]
+        if self._accelerator.num_processes > 1:
+            flat = self._accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), reduction="sum")
+            for gradient, total in zip(gradients, _unflatten(flat, gradients), strict=True):
+                gradient.copy_(total)
+        norm = nn.utils.clip_grad_norm_(list(self._masters.values()), self._max_grad_norm).item()
+        if norm - norm == 0:  # finite
+            for group in self._optimizer.param_groups:
+                group["lr"] = learning_rate
+            self._optimizer.step()
+            self._publish()
+        self._optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    def _gradient(self, master: Tensor) -> Tensor:
+        """Its gradient; zeros where no micro-batch of this process reached it."""
+        if master.grad is None:
+            master.grad = torch.zeros_like(master)
+        return master.grad
+
+    def _publish(self) -> None:
+        """Round the masters into the model."""
+        with torch.no_grad():
+            for name, live in self._live.items():
+                if live is not self._masters[name]:
+                    live.copy_(self._masters[name])
+
+    def weights(self) -> dict[str, Tensor]:
+        """A float32 copy of the trainable weights by name, on the CPU."""
+        return {name: master.detach().to("cpu", copy=True) for name, master in self._masters.items()}
+
+    def load_weights(self, weights: dict[str, Tensor]) -> None:
+        """Set the trainable weights; the optimizer's moments stay."""
+        with torch.no_grad():
+            for name, master in self._masters.items():
+                master.copy_(weights[name])
+        self._publish()
+
+    def state_dict(self) -> LearnerState:
+        """Everything that the next update depends on. Tensors are the learner's own: write them before the next step."""
+        weights = {name: master.detach() for name, master in self._masters.items()}
+        return {"weights": weights, "optimizer": self._optimizer.state_dict()}
+
+    def load_state_dict(self, state: LearnerState) -> None:
+        """Go on from a saved state, bit for bit."""
+        self.load_weights(state["weights"])
+        self._optimizer.load_state_dict(state["optimizer"])
+
+
+class _GradientMover:
+    """Adds a weight's fresh gradient to its float32 master's and drops it, so that sums over micro-batches are float32."""
+
+    def __init__(self, master: Tensor) -> None:
+        self._master = master
+
+    def __call__(self, live: Tensor) -> None:
+        assert live.grad is not None
+        if self._master.grad is None:
+            self._master.grad = live.grad.float()
+        else:
+            self._master.grad += live.grad
+        live.grad = None
+
+
+def _unflatten(flat: Tensor, like: list[Tensor]) -> Iterator[Tensor]:
+    start = 0
+    for tensor in like:
+        yield flat[start : start + tensor.numel()].view_as(tensor)
+        start += tensor.numel()

@@ -1,0 +1,219 @@
+"""Causal language models in training: opening, log-probabilities of the policy's tokens, saving (paper, section 3.3).
+
+Works for any Hugging Face causal language model, also under peft and gradient checkpointing. The log-probabilities are
+computed in float32 and only where a token of the policy is predicted: with a large vocabulary the logits of all positions
+would be most of the memory.
+"""
+
+import copy
+import math
+import os
+import shutil
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+
+from webdancer.config import PolicySettings
+from webdancer.errors import ConfigError
+from webdancer.train.batches import Batch
+
+_MAX_LOGITS = 1 << 26
+"""Logits held at once (256 MB in float32); more are computed in parts, and again in the backward pass."""
+
+
+def resolve_base(name: str) -> Path:
+    """Folder of a base model: `tiny` ships with the package, a folder is itself, anything else is a Hugging Face name.
+
+    Raises:
+        ConfigError: no such folder, and no such model at hand or on the hub.
+    """
+    if name == "tiny":
+        path = Path(str(resources.files("webdancer.train"))) / "base"
+    elif Path(name).is_dir():
+        path = Path(name)
+    else:
+        try:
+            path = Path(snapshot_download(name))
+        except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError) as error:
+            raise ConfigError(
+                f"policy.base = {name!r}: neither 'tiny', nor a folder, nor a model that Hugging Face has ({error})"
+            ) from None
+    if not (path / "config.json").is_file():
+        raise ConfigError(f"policy.base = {name!r}: {path} holds no config.json, so it is no Hugging Face model")
+    return path
+
+
+def device_of(policy: PolicySettings) -> torch.device:
+    """Where the policy computes; `auto` is CUDA where there is one.
+
+    Raises:
+        ConfigError: `cuda` is asked for and missing.
+    """
+    if policy.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("policy.device = 'cuda': torch finds no CUDA device; set policy.device to 'auto' or 'cpu'")
+    if policy.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(policy.device)
+
+
+def load_model(path: Path, policy: PolicySettings) -> PreTrainedModel:
+    """Open a checkpoint for training: float32 weights on the CPU, LoRA adapters and gradient checkpointing as set.
+
+    Under LoRA the result is peft's wrapper, which answers to the same calls, and only the adapters want gradients. The
+    adapters start from torch's random stream: seed it first.
+    """
+    model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="sdpa")
+    if policy.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if policy.lora_rank:
+        lora = LoraConfig(
+            r=policy.lora_rank, lora_alpha=policy.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM"
+        )
+        model = get_peft_model(model, lora)
+    return cast(PreTrainedModel, model.train())
+
+
+def token_logprobs(model: nn.Module, batch: Batch, *, temperature: float = 1.0) -> Tensor:
+    """[N] log π(token | everything before it) of the batch's masked tokens, row by row; float32, with gradient."""
+    return token_scores(model, batch, temperature=temperature).logprobs
+
+
+class TokenScores(NamedTuple):
+    """What the model says of the N masked tokens of a batch, row by row."""
+
+    logprobs: Tensor
+    """[N] float32, with gradient."""
+    entropies: Tensor | None
+    """[N] float32, nats, of the distribution over the vocabulary at each token; no gradient."""
+
+
+def token_scores(
+    model: nn.Module, batch: Batch, *, temperature: float = 1.0, with_entropy: bool = False
+) -> TokenScores:
+    """Log-probabilities (and entropies, if asked for) of the masked tokens.
+
+    Args:
+        temperature: the logits are divided by it, as in sampling.
+    """
+    causal: Any = model
+    # Neither mask nor positions are given: causal attention over right-padded rows needs none, and its kernel is fastest.
+    hidden = causal.get_decoder()(input_ids=batch.token_ids, use_cache=False).last_hidden_state  # [B, T, H]
+    # Position t-1 predicts token t.
+    selected = hidden[:, :-1][batch.mask[:, 1:]]  # [N, H]
+    targets = batch.token_ids[batch.mask]  # [N]
+    head = _Head(causal, temperature=temperature, with_entropy=with_entropy)
+    rows = max(1, _MAX_LOGITS // causal.config.get_text_config().vocab_size)
+    if len(targets) <= rows:
+        logprobs, entropies = head(selected, targets)
+    else:
+        parts = [
+            checkpoint(head, part, goal, use_reentrant=False)
+            for part, goal in zip(torch.split(selected, rows), torch.split(targets, rows), strict=True)
+        ]
+        logprobs, entropies = (torch.cat(column) for column in zip(*parts, strict=True))
+    return TokenScores(logprobs, entropies if with_entropy else None)
+
+
+class _Head:
+    """Hidden states [N, H] and targets [N] to log-probabilities [N] and entropies [N] (or [0] where not asked for)."""
+
+    def __init__(self, model: PreTrainedModel, *, temperature: float, with_entropy: bool) -> None:
+        self._project, self._config = cast(Any, model).get_output_embeddings(), model.config.get_text_config()
+        self._temperature, self._with_entropy = temperature, with_entropy
+
+    def __call__(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        logits = _as_the_model_scales(self._project(hidden).float(), self._config)  # [N, V]
+        if self._temperature != 1.0:
+            logits = logits / self._temperature
+        logprobs = -nn.functional.cross_entropy(logits, targets, reduction="none")
+        if not self._with_entropy:
+            return logprobs, logprobs.new_empty(0)
+        with torch.no_grad():
+            log_p = logits.log_softmax(dim=-1)
+            return logprobs, -(log_p.exp() * log_p).sum(dim=-1)
+
+
+def _as_the_model_scales(logits: Tensor, config: object) -> Tensor:
+    """What some families do to the logits after the head: Cohere multiplies, Granite divides, Gemma squashes."""
+    logits = logits * float(getattr(config, "logit_scale", None) or 1.0)
+    logits = logits / float(getattr(config, "logits_scaling", None) or 1.0)
+    cap = getattr(config, "final_logit_softcapping", None)
+    return cap * torch.tanh(logits / cap) if cap else logits
+
+
+def cosine_share(step: int, *, num_steps: int, warmup_steps: int, min_share: float) -> float:
+    """Share of the learning rate at optimizer step `step` (from 0): linear warm-up, then a cosine down to `min_share`.
+
+    The first step of a warm-up of W runs at 1/W, step W at 1, the last step at `min_share`.
+    """
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    progress = min(1.0, (step - warmup_steps) / max(1, num_steps - 1 - warmup_steps))
+    return min_share + (1 - min_share) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def save_checkpoint(model: nn.Module, tokenizer: PreTrainedTokenizerBase, out: Path) -> None:
+    """Write a Hugging Face checkpoint in bfloat16: the files appear whole, the weights last.
+
+    LoRA adapters are merged into the weights, and kept beside them in `adapter/`. The model is left as it was.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    temporary = out / ".checkpoint.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    if isinstance(model, PeftModel):
+        model.save_pretrained(str(temporary / "adapter"))
+        # Merged and unmerged weights differ by rounding: a copy is merged, so that training goes on from what it had.
+        causal = cast(PreTrainedModel, _merged_copy(model))
+    else:
+        causal = cast(PreTrainedModel, model)
+    halves: dict[int, Tensor] = {}  # tied weights stay one tensor, which is saved once
+    state = {
+        name: halves.setdefault(id(weight), _half(weight)) for name, weight in causal.state_dict(keep_vars=True).items()
+    }
+    before = causal.config.dtype
+    causal.config.dtype = torch.bfloat16
+    try:
+        causal.save_pretrained(temporary, state_dict=state, max_shard_size="1000GB")
+    finally:
+        causal.config.dtype = before
+    tokenizer.save_pretrained(temporary)
+    _put_in_place(temporary, out)
+
+
+def _half(weight: Tensor) -> Tensor:
+    return weight.detach().to("cpu", torch.bfloat16) if weight.is_floating_point() else weight.detach().cpu()
+
+
+def _merged_copy(model: PeftModel) -> nn.Module:
+    """The base model with the adapters merged in, as a copy in float32."""
+    return cast(nn.Module, copy.deepcopy(model).float().merge_and_unload())
+
+
+def _put_in_place(temporary: Path, out: Path) -> None:
+    """Move all files of `temporary` into `out`, synced, weights last."""
+    files = [path for path in temporary.rglob("*") if path.is_file()]
+    for path in sorted(files, key=lambda path: (path.suffix == ".safetensors", str(path))):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        target = out / path.relative_to(temporary)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)
+    shutil.rmtree(temporary)
+    sync_folder(out)
+
+
+def sync_folder(path: Path) -> None:
+    """Bring the names in a folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
