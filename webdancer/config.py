@@ -203,6 +203,27 @@ class FunnelSettings(Settings):
     use_critic: bool = True
 
 
+class PretrainSettings(Settings):
+    """The recipe of the tiny base model that ships with the package."""
+
+    num_webs: int = Field(160, ge=1)
+    """Webs of the embedded web's generator, none of them a run's own, that the model reads."""
+    pages_per_web: int = Field(600, ge=20)
+    documents_per_web: int = Field(600, ge=1)
+    vocab_size: int = Field(3072, ge=512)
+    hidden_size: int = Field(192, ge=64, multiple_of=64)
+    num_layers: int = Field(4, ge=1)
+    intermediate_size: int = Field(512, ge=64)
+    num_steps: int = Field(6000, ge=1)
+    batch_tokens: int = Field(4096, ge=256)
+    """Tokens of one step, padding counted."""
+    learning_rate: float = Field(2e-3, gt=0)
+    """Of all that is no matrix; matrices learn at ten times that rate, by Muon."""
+    warmup_steps: int = Field(100, ge=1)
+    decay_share: float = Field(0.4, gt=0, le=1)
+    eval_every_steps: int = Field(250, ge=1)
+
+
 class PolicySettings(Settings):
     """The model that is trained, and how it generates."""
 
@@ -313,6 +334,7 @@ class Config(Settings):
     synth: SynthSettings = SynthSettings()
     sample: SampleSettings = SampleSettings()
     funnel: FunnelSettings = FunnelSettings()
+    pretrain: PretrainSettings = PretrainSettings()
     policy: PolicySettings = PolicySettings()
     sft: SftSettings = SftSettings()
     rl: RlSettings = RlSettings()
