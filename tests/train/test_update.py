@@ -1,0 +1,168 @@
+"""Optimizer steps on fixed samples: normalisers, old log-probabilities, and the same numbers as TRL's trainer."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from tests.train.rl_toys import run_processes, toy_model, toy_samples
+from webdancer.config import RlSettings
+from webdancer.records import Sample
+from webdancer.train.batches import micro_batches
+from webdancer.train.learner import Learner
+from webdancer.train.model import token_logprobs
+from webdancer.train.update import Updater, UpdateResult, split_groups
+
+REWARDS = [[1.0, 0.1, 0.1], [1.0, 0.0, 1.0, 0.1], [0.9, 0.1]]
+
+
+def updated(
+    samples: list[list[Sample]], *, learning_rate: float = 1e-3, sgd: bool = False, **settings: object
+) -> tuple[UpdateResult, dict[str, torch.Tensor]]:
+    """What one call of `Updater.update` gives, and the weights after it."""
+    learner = Learner(toy_model(), Accelerator(cpu=True), dtype=torch.float32, weight_decay=0.0, max_grad_norm=1e9)
+    if sgd:
+        learner._optimizer = torch.optim.SGD(learner.model.parameters(), lr=0.0)  # type: ignore[assignment]
+    rl = RlSettings.model_validate({"micro_batch_tokens": 90, **settings})
+    result = Updater(learner, settings=rl, accelerator=Accelerator(cpu=True)).update(
+        samples, learning_rate=learning_rate
+    )
+    return result, learner.weights()
+
+
+def with_model_logprobs(samples: list[Sample]) -> list[Sample]:
+    """The samples with the log-probabilities that the toy model itself gives their tokens."""
+    found = []
+    for sample in samples:
+        (batch,) = micro_batches([sample], max_tokens=1000)
+        values = iter(token_logprobs(toy_model(), batch).tolist())
+        logprobs = tuple(next(values) if written else 0.0 for written in sample.mask)
+        found.append(sample.model_copy(update={"logprobs": logprobs}))
+    return found
+
+
+def largest_difference(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> float:
+    return max((left[name] - right[name]).abs().max().item() for name in left)
+
+
+@pytest.mark.parametrize(
+    ("num_groups", "num_parts", "parts"),
+    [
+        (5, 2, [[0, 1], [2, 3, 4]]),
+        (4, 2, [[0, 1], [2, 3]]),
+        (1, 3, [[0]]),
+        (0, 2, []),
+    ],
+)
+def test_groups_are_split_evenly_over_the_optimizer_steps(num_groups: int, num_parts: int, parts: list[list[int]]):
+    assert split_groups(range(num_groups), num_parts=num_parts) == parts
+
+
+def test_the_cut_into_micro_batches_changes_nothing():
+    samples = toy_samples(REWARDS)
+    small, small_weights = updated([samples], micro_batch_tokens=40)
+    large, large_weights = updated([samples], micro_batch_tokens=4096)
+    assert small.metrics == pytest.approx(large.metrics, rel=1e-4, abs=1e-6)
+    assert largest_difference(small_weights, large_weights) < 1e-5
+
+
+def test_on_the_sampling_policy_itself_ratios_are_one_and_nothing_is_clipped():
+    samples = with_model_logprobs(toy_samples(REWARDS))
+    result, _ = updated([samples])
+    assert result.num_updates == 1
+    assert result.num_tokens == sum(sum(sample.mask) for sample in samples)
+    assert result.metrics["ratio_mean"] == pytest.approx(1.0, abs=1e-5)
+    assert result.metrics["clip_low_share"] == result.metrics["clip_high_share"] == 0.0
+    assert result.metrics["logprob_gap_max"] < 1e-5
+    # Σ over tokens of the advantages, weighed by each rollout's length, divided by the number of tokens, negated.
+    total = sum(sample.advantage * sum(sample.mask) for sample in samples)
+    assert result.metrics["loss"] == pytest.approx(-total / result.num_tokens, abs=1e-5)
+
+
+def test_each_optimizer_step_has_its_own_normaliser():
+    """Two steps of learning rate 0 have the mean of the losses that each has alone."""
+    samples = with_model_logprobs(toy_samples(REWARDS))
+    both, _ = updated([samples[:3], samples[3:]], learning_rate=0.0)
+    alone = [updated([part], learning_rate=0.0)[0].metrics["loss"] for part in (samples[:3], samples[3:])]
+    assert both.num_updates == 2
+    assert both.metrics["loss"] == pytest.approx(sum(alone) / 2, abs=1e-6)
+
+
+def test_the_second_step_is_measured_against_the_policy_that_sampled():
+    samples = with_model_logprobs(toy_samples(REWARDS))
+    result, _ = updated([samples, samples], learning_rate=0.05)
+    assert result.metrics["clip_low_share"] > 0
+    assert result.metrics["clip_high_share"] > 0
+
+
+def test_recomputed_logprobs_replace_the_engine_s():
+    samples = toy_samples(REWARDS)  # their log-probabilities are not the model's
+    result, weights = updated([samples], recompute_logprobs=True)
+    right, right_weights = updated([with_model_logprobs(samples)])
+    assert result.metrics["ratio_mean"] == pytest.approx(1.0, abs=1e-6)
+    assert largest_difference(weights, right_weights) < 1e-5
+    assert result.metrics["logprob_gap_mean"] > 0.1
+    assert right.metrics["logprob_gap_mean"] < 1e-5
+
+
+def test_importance_correction_weighs_tokens_by_trainer_over_engine():
+    """An engine that says e^-1 less of every token: all weights are min(e, 2) = 2, so loss and gradient double."""
+    right = with_model_logprobs(toy_samples(REWARDS))
+    wrong = [
+        sample.model_copy(
+            update={"logprobs": tuple(p - 1 if m else 0.0 for p, m in zip(sample.logprobs, sample.mask, strict=True))}
+        )
+        for sample in right
+    ]
+    plain, _ = updated([right])
+    corrected, _ = updated([wrong], importance_cap=2.0)
+    assert corrected.metrics["ratio_mean"] == pytest.approx(1.0, abs=1e-6)
+    assert corrected.metrics["loss"] == pytest.approx(2 * plain.metrics["loss"], abs=1e-5)
+    assert corrected.metrics["grad_norm"] == pytest.approx(2 * plain.metrics["grad_norm"], rel=1e-4)
+    assert corrected.metrics["logprob_gap_mean"] == pytest.approx(1.0, abs=1e-4)
+
+
+def test_a_step_without_a_sampled_token_is_left_out():
+    empty = [s.model_copy(update={"mask": (False,) * len(s.mask)}) for s in toy_samples(REWARDS[:1])]
+    result, weights = updated([empty])
+    assert (result.num_updates, result.num_tokens) == (0, 0)
+    assert largest_difference(weights, dict(toy_model().named_parameters())) == 0.0
+
+
+_TWO_PROCESSES = """
+import sys
+import torch
+from accelerate import Accelerator
+from tests.train.rl_toys import toy_samples
+from tests.train.test_update import REWARDS, one_update
+
+accelerator = Accelerator(cpu=True)
+assert accelerator.num_processes == 2
+group = lambda n: [s for s in toy_samples(REWARDS) if s.group_id == f"g{n}"]
+parts = [[], group(2)] if accelerator.process_index == 0 else [group(0), group(1)]
+metrics, weights = one_update(parts, accelerator)
+torch.save({"weights": weights, "metrics": metrics}, f"{sys.argv[1]}/{accelerator.process_index}.pt")
+"""
+
+
+def one_update(parts: list[list[Sample]], accelerator: Accelerator) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
+    learner = Learner(toy_model(), accelerator, dtype=torch.float32, weight_decay=0.0, max_grad_norm=1.0)
+    settings = RlSettings(micro_batch_tokens=60, recompute_logprobs=True)
+    result = Updater(learner, settings=settings, accelerator=accelerator).update(parts, learning_rate=1e-2)
+    return result.metrics, learner.weights()
+
+
+def test_two_processes_with_uneven_shares_step_as_one(tmp_path: Path):
+    """Steps of group 0 and of groups 1 and 2; the first process has nothing of the first step and group 2 of the second."""
+    script = tmp_path / "script.py"
+    script.write_text(_TWO_PROCESSES)
+    run_processes(script, str(tmp_path), num_processes=2)
+    samples = toy_samples(REWARDS)
+    metrics, weights = one_update([samples[:3], samples[3:]], Accelerator(cpu=True))
+    first, second = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    assert largest_difference(weights, first["weights"]) < 1e-6
+    assert largest_difference(first["weights"], second["weights"]) == 0.0
+    assert metrics == pytest.approx(first["metrics"], rel=1e-5, abs=1e-7)
+    assert first["metrics"] == second["metrics"]
+    assert largest_difference(weights, dict(toy_model().named_parameters())) > 1e-3
