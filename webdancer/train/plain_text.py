@@ -9,6 +9,7 @@ Decoding is done here on bytes, since a tokenizer's own `decode` may tidy spaces
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from tokenizers import Tokenizer, pre_tokenizers
 
 from webdancer.errors import ConfigError
 
+_CONTROL = re.compile(r"<\|[\w.-]+\|>", re.ASCII)
 _PROBE = " \n\n\tTwo  words,don't:\r\n<|x|> 1234 é e\u0301 ＡＢ \u200b\ufeff中文 \U0001f9ea\x00\u3000"
 
 
@@ -128,12 +130,13 @@ def _drop_from_model(model: dict[str, Any], reserved: Mapping[int, str]) -> None
 
 
 def reserved_tokens(backend: Tokenizer, spellings: Iterable[str]) -> dict[int, str]:
-    """Id → spelling of all added tokens, and of those `spellings` that are tokens of any kind.
+    """Id → spelling of all added tokens, of those `spellings` that are tokens of any kind, and of controls made by merges.
 
     A single byte stays plain where a tokenizer has named it as an added token (some name `!` as the padding).
     """
     added = {id_: token.content for id_, token in backend.get_added_tokens_decoder().items()}
-    ids = {backend.token_to_id(spelling): spelling for spelling in spellings}
-    found = added | {id_: spelling for id_, spelling in ids.items() if id_ is not None}
+    wanted = set(spellings)
+    vocabulary = backend.get_vocab(with_added_tokens=False)
+    found = added | {id_: token for token, id_ in vocabulary.items() if token in wanted or _CONTROL.fullmatch(token)}
     alphabet = set(pre_tokenizers.ByteLevel.alphabet())
     return {id_: spelling for id_, spelling in found.items() if spelling not in alphabet}
