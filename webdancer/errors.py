@@ -5,6 +5,7 @@ WebdancerError
 ├── StoreError      a records file is locked, damaged in its middle, or the disk is full
 ├── SnapshotError   a snapshot is missing, incomplete, or of another version
 ├── PromptError     a prompt file lacks a field or names an unknown one
+├── TrainError      nothing to train on, a loss that is no number, a state of other settings
 └── ModelError      a chat endpoint failed for good, after retries
 """
 
@@ -29,8 +30,16 @@ class PromptError(WebdancerError):
     """A prompt and the fields given to it do not agree."""
 
 
+class TrainError(WebdancerError):
+    """There is nothing to train on, the loss is no number, or an interrupted training was of other settings."""
+
+
 class ModelError(WebdancerError):
     """A chat model could not answer: the endpoint failed for good, or its answer was cut off."""
+
+
+class BadRequestError(ModelError):
+    """The model was asked for something that makes no sense to it."""
 
 
 class ContextFullError(ModelError):
