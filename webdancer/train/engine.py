@@ -1,0 +1,427 @@
+"""The generation engine: many episodes over one model, token ids in, sampled ids with their log-probabilities out.
+
+An episode keeps its keys and values between its turns, so that only what is new is prefilled; openings that episodes share (the
+system prompt, the question of a group) are computed once and copied. Requests join the batch when they come and leave it
+when they end. A prompt is prefilled up to its last token; that one enters the first decode step, so all logits come from
+decode steps.
+
+Model work runs in the event loop, a step at a time: between steps the tools of other episodes go on.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, Protocol, Self
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from webdancer.errors import ContextFullError
+from webdancer.train.cache_rows import CacheRows
+from webdancer.train.qwen import Decoder, Piece
+from webdancer.train.sampler import mix, sample, uniforms
+
+_log = logging.getLogger(__name__)
+_NUM_TURNS_OF_LOOP = 4
+"""Turns that the event loop gets between two steps while an episode waits for its tool: a socket's answer takes several."""
+
+OnToken = Callable[[int, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSampling:
+    """How a turn is sampled. Temperature 0 takes the likeliest token; `seed` fixes the turn's random stream."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_tokens: int = 256
+    seed: int = 0
+
+
+class Generation(NamedTuple):
+    """One sampled turn."""
+
+    token_ids: list[int]
+    """The stop token that ended it is the last."""
+    logprobs: list[float]
+    """Under the distribution sampled from, after temperature and nucleus; of greedy tokens at temperature 1."""
+    finish: Literal["stop", "length"]
+
+
+class Engine(Protocol):
+    """What generates for the policy. An external engine can take the place of the one below."""
+
+    def open(self, session: str) -> None:
+        """Announce an episode. Engines that work in waves wait for it."""
+        ...
+
+    async def generate(self, ids: Sequence[int], sampling: TokenSampling, *, session: str) -> Generation:
+        """Continue `ids`, the whole episode so far; what the episode's cache holds of it is not computed again.
+
+        Raises:
+            ContextFullError: there is no room for one more token.
+        """
+        ...
+
+    def release(self, session: str) -> None:
+        """The episode is over."""
+        ...
+
+
+@dataclass(slots=True)
+class EngineStats:
+    """Totals since the engine was made. Prompt tokens are either cached, shared or prefilled."""
+
+    num_requests: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    """Found in the episode's own row, or in a free row that it took over."""
+    shared_tokens: int = 0
+    """Copied from the row of another episode."""
+    prefilled_tokens: int = 0
+    sampled_tokens: int = 0
+    num_steps: int = 0
+    num_moved_rows: int = 0
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+
+
+@dataclass(eq=False, slots=True)
+class _Request:
+    """A turn under way."""
+
+    session: str
+    ids: list[int]
+    sampling: TokenSampling
+    max_tokens: int
+    result: asyncio.Future[Generation]
+    on_token: OnToken | None
+    key: int
+    row: int = -1
+    source: int | None = None
+    """The row that the first `num_shared` tokens are to be copied from."""
+    num_shared: int = 0
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+
+
+class TorchEngine(Engine):
+    """The engine in this process. Use it as an async context manager; several times in a row is fine.
+
+    Args:
+        model: of the Qwen2 or Qwen3 architecture. Its weights are copied.
+        stop_ids: sampling one of them ends a turn.
+        max_context: tokens of an episode.
+        max_batch: rows of the cache: episodes whose keys and values are held, and decoded, at once. More have to queue.
+        deterministic: decode in rounds. A round starts when each open episode has asked for a turn, and ends when all these
+            turns are over; its rows follow the names of the episodes. So the same wave of episodes gives the same bits.
+        prefill_tokens: prompt tokens of one forward pass.
+
+    Raises:
+        ConfigError: the model's architecture is not supported.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        stop_ids: Collection[int],
+        max_context: int,
+        max_batch: int,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        deterministic: bool = False,
+        prefill_tokens: int = 2048,
+    ) -> None:
+        self.max_context = max_context
+        self.stats = EngineStats()
+        self._decoder = Decoder(model, dtype=dtype, device=torch.device(device), max_positions=max_context)
+        self._cache = self._decoder.new_cache(max_batch)
+        self._rows = CacheRows(max_batch, max_context)
+        self._stop_ids = frozenset(stop_ids)
+        self._deterministic, self._prefill_tokens = deterministic, prefill_tokens
+        self._open: set[str] = set()
+        self._released: set[str] = set()
+        self._queue: deque[_Request] = deque()
+        self._running: list[_Request] = []
+        self._wake = asyncio.Event()
+        self._loop_task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._wake = asyncio.Event()
+        self._loop_task = asyncio.create_task(self._run(), name="generation engine")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._loop_task is not None
+        self._loop_task.cancel()
+        await asyncio.gather(self._loop_task, return_exceptions=True)
+        self._loop_task = None
+        self._fail(RuntimeError("the generation engine was closed while a turn was under way"))
+        for session in list(self._open):
+            self.release(session)
+
+    def open(self, session: str) -> None:
+        """Announce an episode; needed in deterministic mode, where a round waits for every open one."""
+        if session in self._open and session not in self._released:
+            raise ValueError(f"episode {session!r} is open already")
+        self._released.discard(session)
+        self._open.add(session)
+
+    def release(self, session: str) -> None:
+        """The episode is over: its row is free. A turn of it that is under way is cancelled."""
+        for request in [*self._queue, *self._running]:
+            if request.session == session:
+                request.result.cancel()
+                self._drop(request)
+        if self._deterministic and self._running:
+            self._released.add(session)  # when tools answer must not decide which rows are free in this round
+        else:
+            self._close(session)
+        self._wake.set()
+
+    async def generate(
+        self, ids: Sequence[int], sampling: TokenSampling, *, session: str, on_token: OnToken | None = None
+    ) -> Generation:
+        """Continue `ids`; `on_token` gets each token and its log-probability as it is sampled.
+
+        Raises:
+            ContextFullError: there is no room for one more token.
+            ValueError: an empty prompt, no token wanted, a second turn of one episode at once, or (deterministic) an episode
+                that was not opened.
+            RuntimeError: the engine does not run, or the forward pass failed.
+        """
+        self._check(ids, session, sampling.max_tokens)
+        request = _Request(
+            session=session,
+            ids=list(ids),
+            sampling=sampling,
+            max_tokens=min(sampling.max_tokens, self.max_context - len(ids)),
+            result=asyncio.get_running_loop().create_future(),
+            on_token=on_token,
+            key=mix(sampling.seed),
+        )
+        self._queue.append(request)
+        self._wake.set()
+        try:
+            return await request.result
+        finally:
+            self._drop(request)
+
+    def sync(self, model: PreTrainedModel) -> None:
+        """Take over new weights. Nothing cached is valid any more; turns under way go on, computed anew from their tokens."""
+        self._decoder.load(model)
+        self._rows.forget()
+        for request in self._running:
+            request.source = None
+
+    def _check(self, ids: Sequence[int], session: str, max_tokens: int) -> None:
+        if self._loop_task is None or self._loop_task.done():
+            raise RuntimeError("the generation engine does not run; use `async with engine`")
+        if not ids or max_tokens < 1:
+            raise ValueError(
+                f"episode {session!r}: got {len(ids)} tokens and max_tokens {max_tokens}, expected 1 or more"
+            )
+        if len(ids) + 1 > self.max_context:
+            raise ContextFullError(f"episode {session!r}: got {len(ids)} tokens, expected less than {self.max_context}")
+        if any(request.session == session for request in [*self._queue, *self._running]):
+            raise ValueError(f"episode {session!r} asked for a turn while another one of it is under way")
+        if session not in self._open or session in self._released:
+            if self._deterministic:
+                raise ValueError(f"episode {session!r} was not opened; a deterministic engine must know all of a wave")
+            self.open(session)
+
+    async def _run(self) -> None:
+        """The decode loop: admit, prefill, decode one step, let the others go on."""
+        while True:
+            self._wake.clear()
+            if not self._running and not (self._queue and await self._round_is_complete()):
+                await self._wake.wait()
+                continue
+            try:
+                self._step()
+            except Exception as error:
+                _log.exception("a forward pass of the generation engine failed")
+                self._rows.forget()
+                self._fail(error)
+            has_idle = len(self._open) > len(self._running) + len(self._queue)
+            for _ in range(_NUM_TURNS_OF_LOOP if has_idle else 1):
+                await asyncio.sleep(0)
+
+    def _step(self) -> None:
+        if not (self._deterministic and self._running):
+            self._admit()
+        filling = [request for request in self._running if self._is_filling(request)]
+        if filling:
+            self._prefill(filling)
+        elif self._running:
+            self._decode()
+        if not self._running:
+            self._end_round()
+
+    async def _round_is_complete(self) -> bool:
+        """Whether the queued requests may start."""
+        if not self._deterministic:
+            return True
+        for _ in range(_NUM_TURNS_OF_LOOP):
+            await asyncio.sleep(0)  # an episode that follows one that has just ended gets the time to be opened
+        return len(self._queue) == len(self._open)
+
+    def _admit(self) -> None:
+        """Give rows to the requests that wait, the first come first."""
+        if self._deterministic:
+            self._queue = deque(sorted(self._queue, key=lambda request: request.session))
+        waiting = self._queue
+        self._queue = deque(request for request in waiting if not self._start(request))
+        if not self._running and self._queue and self._rows.evict_idle():
+            # Rather than to stand still, go on with this episode; another, that waits for its tool, is prefilled again.
+            self._start(self._queue.popleft())
+
+    def _start(self, request: _Request) -> bool:
+        """Give the request a row; False where there is none."""
+        placement = self._rows.place(request.session, request.ids)
+        if placement is None:
+            return False
+        request.row, request.source, request.num_shared = placement.row, placement.source, placement.num_shared
+        self._running.append(request)
+        self.stats.num_requests += 1
+        self.stats.prompt_tokens += len(request.ids)
+        self.stats.cached_tokens += placement.num_own
+        self.stats.prefilled_tokens += 1  # the last one, which enters the first decode step
+        return True
+
+    def _is_filling(self, request: _Request) -> bool:
+        return bool(self._rows.num_cached[request.row] < self._rows.num_known[request.row] - 1)
+
+    def _prefill(self, filling: list[_Request]) -> None:
+        """One packed forward pass over the next tokens of the requests that lack some."""
+        started = time.perf_counter()
+        rows = self._rows
+        pieces: list[Piece] = []
+        room = self._prefill_tokens
+        for request in filling:
+            if not self._take_shared(request) or room == 0:
+                continue
+            row, start = request.row, int(rows.num_cached[request.row])
+            num = min(int(rows.num_known[row]) - 1 - start, room, self._decoder.max_piece(start))
+            if num > 0:
+                pieces.append(Piece(row, start, rows.tokens[row, start : start + num].tolist()))
+                room -= num
+        if pieces:
+            self._decoder.prefill(pieces, self._cache)
+        for piece in pieces:
+            rows.num_cached[piece.row] += len(piece.ids)
+            self.stats.prefilled_tokens += len(piece.ids)
+        self.stats.prefill_s += time.perf_counter() - started
+
+    def _take_shared(self, request: _Request) -> bool:
+        """Copy what another row holds of the request's opening. False: that row is still being filled, wait for it."""
+        rows, source, num = self._rows, request.source, request.num_shared
+        if source is None:
+            return True
+        if rows.still_shares(request.row, source, num):
+            if rows.num_cached[source] < num:
+                if rows.busy[source]:
+                    return False
+            else:
+                self._cache.copy(source, request.row, num)
+                self.stats.shared_tokens += num - int(rows.num_cached[request.row])
+                rows.num_cached[request.row] = num
+        request.source = None
+        return True
+
+    def _decode(self) -> None:
+        """One token for every running request."""
+        started = time.perf_counter()
+        rows, running = self._rows, self._running
+        blocks = rows.blocks()
+        num_rows = blocks[-1].end
+        at = np.array([request.row for request in running])
+        ids = np.zeros(num_rows, dtype=np.int64)
+        ids[at] = rows.tokens[at, rows.num_known[at] - 1]
+        device = self._decoder.device
+        positions = torch.from_numpy(rows.num_cached[:num_rows].copy()).to(device)
+        logits = self._decoder.decode(torch.from_numpy(ids).to(device), positions, self._cache, blocks)
+        if len(at) < num_rows or (at != np.arange(num_rows)).any():
+            logits = logits[torch.from_numpy(at).to(device)]
+        sampled = sample(
+            logits,
+            np.array([request.sampling.temperature for request in running], dtype=np.float32),
+            np.array([request.sampling.top_p for request in running], dtype=np.float32),
+            uniforms(
+                np.array([request.key for request in running], dtype=np.uint64),
+                np.array([len(request.token_ids) for request in running], dtype=np.uint64),
+            ),
+        )
+        new_ids, logprobs = sampled.ids.cpu().numpy(), sampled.logprobs.cpu().tolist()
+        rows.num_cached[at] += 1
+        rows.tokens[at, rows.num_known[at]] = new_ids
+        rows.num_known[at] += 1
+        self._deliver(new_ids.tolist(), logprobs)
+        self.stats.num_steps += 1
+        self.stats.sampled_tokens += len(at)
+        if self._running:
+            self._reorder()
+        self.stats.decode_s += time.perf_counter() - started
+
+    def _deliver(self, ids: list[int], logprobs: list[float]) -> None:
+        """Hand out the tokens of a step and end the turns that are over."""
+        for request, id_, logprob in zip(list(self._running), ids, logprobs, strict=True):
+            request.token_ids.append(id_)
+            request.logprobs.append(logprob)
+            if request.on_token is not None:
+                request.on_token(id_, logprob)
+            stopped = id_ in self._stop_ids
+            if stopped or len(request.token_ids) == request.max_tokens:
+                self._drop(request)
+                if not request.result.done():
+                    finish: Literal["stop", "length"] = "stop" if stopped else "length"
+                    request.result.set_result(Generation(request.token_ids, request.logprobs, finish))
+
+    def _reorder(self) -> None:
+        """Bring the rows into a better order where that pays."""
+        sources = self._rows.plan_order(self._rows.blocks())
+        if sources is None or not sources:
+            return
+        self._cache.permute(sources, self._rows.num_cached.tolist())
+        self._rows.permute(sources)
+        target_of = {source: target for target, source in sources.items()}
+        for request in self._running:
+            request.row = target_of.get(request.row, request.row)
+        self.stats.num_moved_rows += len(sources)
+
+    def _drop(self, request: _Request) -> None:
+        """Take a request out, whether it waits, runs or is over."""
+        if request in self._running:
+            self._running.remove(request)
+            self._rows.end_request(request.row)
+            for other in self._running:
+                if other.source == request.row:
+                    other.source = None  # what it waited for may never come
+        elif request in self._queue:
+            self._queue.remove(request)
+
+    def _end_round(self) -> None:
+        """Apply the releases of a deterministic round; a wave that is over leaves nothing to the next."""
+        for session in sorted(self._released):
+            self._close(session)
+        self._released.clear()
+        if self._deterministic and not self._open:
+            self._rows.forget()
+
+    def _close(self, session: str) -> None:
+        self._open.discard(session)
+        self._rows.release(session)
+
+    def _fail(self, error: Exception) -> None:
+        """Let every request know that it will get no answer."""
+        for request in [*self._queue, *self._running]:
+            self._drop(request)
+            if not request.result.done():
+                failure = RuntimeError(f"episode {request.session!r}: the generation engine failed: {error}")
+                failure.__cause__ = error
+                request.result.set_exception(failure)

@@ -1,0 +1,72 @@
+"""Keys and values of all episodes, preallocated: one row per episode.
+
+Keys lie transposed ([d, T] for each head), since that is how a decode step reads them fastest on a CPU; values as [T, d].
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_PAD = 64
+"""Positions that are never used. Rows whose distance is a power of two would fall onto the same few sets of the CPU's caches."""
+
+
+class KVCache:
+    """Keys [L, R, K, d, T] and values [L, R, K, T, d] of L layers, R rows, K heads, T positions.
+
+    It starts as zeros and only ever holds finite numbers: a masked position still goes into sums, weighed with 0.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_layers: int,
+        num_rows: int,
+        num_heads: int,
+        head_dim: int,
+        max_positions: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        width = -(-max_positions // _PAD) * _PAD + _PAD
+        self.width = width
+        self.keys = _zeros((num_layers, num_rows, num_heads, head_dim, width), dtype, device)
+        self.values = _zeros((num_layers, num_rows, num_heads, width, head_dim), dtype, device)
+
+    def write(self, layer: int, row: int, start: int, keys: Tensor, values: Tensor) -> None:
+        """Put keys and values [n, K, d] of consecutive positions into a row."""
+        end = start + len(keys)
+        self.keys[layer, row, :, :, start:end] = keys.permute(1, 2, 0)
+        self.values[layer, row, :, start:end] = values.transpose(0, 1)
+
+    @torch.inference_mode()
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Copy the first `length` positions of one row into another."""
+        self.keys[:, target, ..., :length] = self.keys[:, source, ..., :length]
+        self.values[:, target, :, :length] = self.values[:, source, :, :length]
+
+    @torch.inference_mode()
+    def permute(self, sources: dict[int, int], lengths: list[int]) -> None:
+        """Give each row `target` of `sources` the first `lengths[source]` positions of the row `sources[target]`.
+
+        The targets and the sources are the same set of rows.
+        """
+        waiting = dict(sources)
+        while waiting:
+            first = target = next(iter(waiting))
+            length = lengths[first]
+            keys = self.keys[:, first, ..., :length].clone()
+            values = self.values[:, first, :, :length].clone()
+            while (source := waiting.pop(target)) != first:
+                self.copy(source, target, lengths[source])
+                target = source
+            self.keys[:, target, ..., :length] = keys
+            self.values[:, target, :, :length] = values
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Zeros; on the CPU memory is taken only where something gets written."""
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    num_bytes = int(np.prod(shape)) * dtype.itemsize
+    return torch.from_numpy(np.zeros(num_bytes, dtype=np.uint8)).view(dtype).view(shape)

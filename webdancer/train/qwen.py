@@ -1,0 +1,298 @@
+"""A decoder of the Qwen2 and Qwen3 families, built for generation from the weights of a Hugging Face model.
+
+It computes what `transformers` computes, with fewer and larger operations: one projection for queries, keys and values, one
+for gate and up, the query heads of a key-value head folded into one matrix product, the rotary embedding as one complex product.
+Two ways through it: `prefill` fills the cache with tokens of mixed lengths packed end to end and gives nothing back;
+`decode` takes one token of every row of the cache and gives the logits of the next.
+
+For the complex product the two halves of each query and key head are interleaved, in weights, biases and norms alike. Scores
+are inner products of queries and keys, so they do not notice.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from peft import PeftModel
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from webdancer.errors import ConfigError
+from webdancer.train.kv_cache import KVCache
+
+_FAMILIES = ("qwen2", "qwen3")
+_ROPE_TYPES = ("default", "linear", "llama3", "yarn")
+"""Those whose angles depend on the position alone."""
+_MAX_SCORES = 1 << 25
+"""Attention scores of one piece of a prefill at once (64 MB in bfloat16)."""
+
+
+class Piece(NamedTuple):
+    """Consecutive tokens of one row to be prefilled."""
+
+    row: int
+    start: int
+    """Position of the first of them: so many are in the cache already."""
+    ids: Sequence[int]
+
+
+class Block(NamedTuple):
+    """Neighbouring rows of the cache whose attention is computed together, over `length` positions."""
+
+    first: int
+    end: int
+    length: int
+
+
+class _Layer(NamedTuple):
+    """Weights of one layer; H query heads, K key-value heads of width d."""
+
+    input_norm: Tensor
+    qkv: Tensor  # [(H + 2K) d, hidden]
+    qkv_bias: Tensor | None
+    head_norm: Tensor | None  # [H + K, d]
+    out: Tensor
+    post_norm: Tensor
+    gate_up: Tensor  # [2 intermediate, hidden]
+    down: Tensor
+
+
+class _Weights(NamedTuple):
+    embedding: Tensor
+    layers: list[_Layer]
+    norm: Tensor
+    head: Tensor
+    rope: Tensor  # [positions, 1, d/2] complex
+
+
+class Decoder:
+    """The weights of a model in the layout of generation.
+
+    Args:
+        max_positions: how many positions may be computed.
+
+    Raises:
+        ConfigError: the model is of another family, or uses a variant that is not built here.
+    """
+
+    def __init__(self, model: PreTrainedModel, *, dtype: torch.dtype, device: torch.device, max_positions: int) -> None:
+        config: Any = model.config
+        _check(config, max_positions)
+        self.dtype, self.device = dtype, device
+        self.num_layers = int(config.num_hidden_layers)
+        self.num_heads = int(config.num_attention_heads)
+        self.num_kv_heads = int(config.num_key_value_heads)
+        self.head_dim = int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+        self._eps = float(config.rms_norm_eps)
+        self._scale = self.head_dim**-0.5
+        self._max_positions = max_positions
+        self._w = self._read(model)
+
+    @torch.inference_mode()
+    def load(self, model: PreTrainedModel) -> None:
+        """Take over the weights of `model`, which has the same shapes; LoRA adapters of peft are merged in."""
+        self._w = self._read(model)
+
+    def new_cache(self, num_rows: int) -> KVCache:
+        """An empty cache that fits the model."""
+        return KVCache(
+            num_layers=self.num_layers,
+            num_rows=num_rows,
+            num_heads=self.num_kv_heads,
+            head_dim=self.head_dim,
+            max_positions=self._max_positions,
+            dtype=self.dtype,
+            device=self.device,
+        )
+
+    @torch.inference_mode()
+    def decode(self, ids: Tensor, positions: Tensor, cache: KVCache, blocks: Sequence[Block]) -> Tensor:
+        """Logits [B, vocabulary] (float32) behind one token in each of the cache's first B rows.
+
+        Args:
+            ids: [B]; its keys and values are written at `positions` [B].
+            blocks: what attention covers. A row in none of them gets logits without meaning.
+        """
+        num_rows = len(ids)
+        rows = torch.arange(num_rows, device=self.device)
+        masks = [self._lengths_mask(positions, block) for block in blocks]
+        rope = self._w.rope[positions]  # [B, 1, d/2]
+        x = F.embedding(ids, self._w.embedding)  # [B, hidden]
+        mixed = x.new_zeros(num_rows, self.num_kv_heads, self.num_heads // self.num_kv_heads, self.head_dim)
+        for index, layer in enumerate(self._w.layers):
+            q, k, v = self._qkv(layer, x, rope)
+            cache.keys[index][rows, :, :, positions] = k
+            cache.values[index][rows, :, positions] = v
+            for block, mask in zip(blocks, masks, strict=True):
+                self._attend_block(q, cache, index, block, mask, out=mixed)
+            x = self._close_layer(layer, x, mixed.view(num_rows, -1))
+        x = F.rms_norm(x, x.shape[-1:], self._w.norm, self._eps)
+        return F.linear(x, self._w.head).float()
+
+    @torch.inference_mode()
+    def prefill(self, pieces: Sequence[Piece], cache: KVCache) -> None:
+        """Write the keys and values of the pieces' tokens; each row's earlier positions must be in the cache."""
+        ids = torch.tensor([id_ for piece in pieces for id_ in piece.ids], device=self.device)
+        starts = [(piece.start, len(piece.ids)) for piece in pieces]
+        positions = torch.cat([torch.arange(start, start + num, device=self.device) for start, num in starts])
+        masks = [self._causal_mask(piece) for piece in pieces]
+        rope = self._w.rope[positions]
+        x = F.embedding(ids, self._w.embedding)  # [N, hidden], all pieces end to end
+        last = self.num_layers - 1
+        for index, layer in enumerate(self._w.layers):
+            q, k, v = self._qkv(layer, x, rope)
+            first = 0
+            for piece in pieces:
+                end = first + len(piece.ids)
+                cache.write(index, piece.row, piece.start, k[first:end], v[first:end])
+                first = end
+            if index == last:
+                return  # what comes after the last layer's keys and values is read by nobody
+            first = 0
+            mixed = torch.empty_like(q).view(len(x), -1)
+            for piece, mask in zip(pieces, masks, strict=True):
+                end = first + len(piece.ids)
+                mixed[first:end] = self._attend_piece(q[first:end], cache, index, piece, mask)
+                first = end
+            x = self._close_layer(layer, x, mixed)
+
+    def max_piece(self, start: int) -> int:
+        """The most tokens that a piece from `start` may have, so that its scores stay small."""
+        most = _MAX_SCORES // self.num_heads
+        return max(16, min(int(most**0.5), most // (start + 1)))
+
+    def _qkv(self, layer: _Layer, x: Tensor, rope: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries [N, K, G, d] (G query heads for each of K), keys and values [N, K, d]; rotated where needed."""
+        num_kv, head_dim = self.num_kv_heads, self.head_dim
+        x = F.rms_norm(x, x.shape[-1:], layer.input_norm, self._eps)
+        heads = F.linear(x, layer.qkv, layer.qkv_bias).view(len(x), -1, head_dim)
+        qk, v = heads[:, :-num_kv], heads[:, -num_kv:]
+        if layer.head_norm is not None:
+            qk = F.rms_norm(qk, (head_dim,), None, self._eps) * layer.head_norm
+        pairs = torch.view_as_complex(qk.float().view(*qk.shape[:-1], -1, 2))
+        qk = torch.view_as_real(pairs * rope).flatten(-2).to(self.dtype)
+        q = qk[:, :-num_kv].reshape(len(x), num_kv, -1, head_dim)
+        return q, qk[:, -num_kv:], v
+
+    def _attend_block(self, q: Tensor, cache: KVCache, index: int, block: Block, mask: Tensor, out: Tensor) -> None:
+        """One query per row of the block over the row's own keys; [n K, G, d] x [n K, d, T]."""
+        first, end, length = block
+        keys = cache.keys[index][first:end].flatten(0, 1)[:, :, :length]
+        values = cache.values[index][first:end].flatten(0, 1)[:, :length]
+        scores = torch.baddbmm(mask, q[first:end].flatten(0, 1), keys, alpha=self._scale)
+        torch.bmm(scores.softmax(-1), values, out=out[first:end].flatten(0, 1))
+
+    def _attend_piece(self, q: Tensor, cache: KVCache, index: int, piece: Piece, mask: Tensor) -> Tensor:
+        """The piece's queries [n, K, G, d] over all of its row up to each of them → [n, K G d]."""
+        num, num_kv, group, head_dim = q.shape
+        length = piece.start + num
+        folded = q.permute(1, 2, 0, 3).reshape(num_kv, group * num, head_dim)
+        scores = torch.bmm(folded, cache.keys[index][piece.row, :, :, :length])
+        scores = scores.view(num_kv, group, num, length).mul_(self._scale).add_(mask)
+        mixed = torch.bmm(scores.softmax(-1).view(num_kv, -1, length), cache.values[index][piece.row, :, :length])
+        return mixed.view(num_kv, group, num, head_dim).permute(2, 0, 1, 3).reshape(num, -1)
+
+    def _close_layer(self, layer: _Layer, x: Tensor, mixed: Tensor) -> Tensor:
+        """Output projection, residual, feed-forward, residual."""
+        x = x + F.linear(mixed, layer.out)
+        gate, up = F.linear(F.rms_norm(x, x.shape[-1:], layer.post_norm, self._eps), layer.gate_up).chunk(2, dim=-1)
+        return x + F.linear(F.silu(gate) * up, layer.down)
+
+    def _lengths_mask(self, positions: Tensor, block: Block) -> Tensor:
+        """[n K, 1, T]: 0 up to each row's position, -inf behind it."""
+        columns = torch.arange(block.length, device=self.device)
+        hidden = columns > positions[block.first : block.end, None]
+        mask = torch.zeros(hidden.shape, dtype=self.dtype, device=self.device).masked_fill_(hidden, -torch.inf)
+        return mask[:, None].repeat_interleave(self.num_kv_heads, dim=0)
+
+    def _causal_mask(self, piece: Piece) -> Tensor:
+        """[n, T]: query i of the piece sees the positions up to `start + i`."""
+        num = len(piece.ids)
+        mask = torch.full((num, piece.start + num), -torch.inf, dtype=self.dtype, device=self.device)
+        return mask.triu_(piece.start + 1)
+
+    @torch.inference_mode()
+    def _read(self, model: PreTrainedModel) -> _Weights:
+        causal: Any = model
+        if isinstance(causal, PeftModel):
+            causal = causal.get_base_model()
+        body = causal.model
+        rotary = body.rotary_emb
+        inv_freq = rotary.inv_freq.to(self.device, torch.float32)
+        angles = torch.arange(self._max_positions, device=self.device)[:, None].float() * inv_freq
+        scaling = float(rotary.attention_scaling)
+        # Rounded as the model rounds them, which matters in bfloat16.
+        cos, sin = ((part * scaling).to(self.dtype).float() for part in (angles.cos(), angles.sin()))
+        return _Weights(
+            embedding=self._own(_weight(body.embed_tokens)),
+            layers=[self._read_layer(layer) for layer in body.layers],
+            norm=self._own(body.norm.weight),
+            head=self._own(_weight(causal.lm_head)),
+            rope=torch.complex(cos, sin)[:, None],
+        )
+
+    def _read_layer(self, layer: Any) -> _Layer:
+        attention, mlp = layer.self_attn, layer.mlp
+        parts = (attention.q_proj, attention.k_proj, attention.v_proj)
+        biases = [_bias(part) for part in parts]
+        qkv = [_weight(part) for part in parts]
+        head_norm = None
+        if hasattr(attention, "q_norm"):
+            q_norm, k_norm = (self._interleave(norm.weight) for norm in (attention.q_norm, attention.k_norm))
+            head_norm = self._own(torch.stack([q_norm] * self.num_heads + [k_norm] * self.num_kv_heads))
+        has_bias = biases[0] is not None
+        return _Layer(
+            input_norm=self._own(layer.input_layernorm.weight),
+            qkv=self._own(torch.cat([*(self._interleave(w) for w in qkv[:2]), qkv[2]])),
+            qkv_bias=self._own(torch.cat([*(self._interleave(b) for b in biases[:2]), biases[2]]))
+            if has_bias
+            else None,
+            head_norm=head_norm,
+            out=self._own(_weight(attention.o_proj)),
+            post_norm=self._own(layer.post_attention_layernorm.weight),
+            gate_up=self._own(torch.cat([_weight(mlp.gate_proj), _weight(mlp.up_proj)])),
+            down=self._own(_weight(mlp.down_proj)),
+        )
+
+    def _interleave(self, weight: Any) -> Tensor:
+        """Along the first dimension, within each head: 0, d/2, 1, d/2 + 1, …"""
+        halves: Tensor = weight.detach().unflatten(0, (-1, 2, self.head_dim // 2))
+        return halves.transpose(1, 2).flatten(0, 2)
+
+    def _own(self, weight: Tensor) -> Tensor:
+        """A copy, since the trainer goes on changing the model's own."""
+        return weight.detach().to(self.device, self.dtype, copy=True).contiguous()
+
+
+def _weight(module: Any) -> Tensor:
+    """The weight of a linear layer or embedding, with the LoRA adapters that are on it."""
+    weight: Tensor = getattr(module, "base_layer", module).weight.detach()
+    for adapter in getattr(module, "active_adapters", ()):
+        weight = weight + module.get_delta_weight(adapter).detach()
+    return weight
+
+
+def _bias(module: Any) -> Any:
+    bias = getattr(module, "base_layer", module).bias
+    return None if bias is None else bias.detach()
+
+
+def _check(config: Any, max_positions: int) -> None:
+    """Refuse what would be computed wrongly."""
+    problem = None
+    rope = getattr(config, "rope_parameters", None) or {}
+    windows = "sliding_attention" in (getattr(config, "layer_types", None) or ())
+    if config.model_type not in _FAMILIES:
+        problem = f"is of the architecture {config.model_type!r}, expected one of {', '.join(_FAMILIES)}"
+    elif config.hidden_act != "silu":
+        problem = f"uses the activation {config.hidden_act!r}, expected 'silu'"
+    elif getattr(config, "attention_bias", False):
+        problem = "has a bias in its output projection (attention_bias), expected none"
+    elif windows and config.sliding_window < max_positions:
+        problem = f"attends to the last {config.sliding_window} positions only, expected {max_positions}"
+    elif rope.get("rope_type", "default") not in _ROPE_TYPES:
+        problem = f"uses the rotary embedding {rope['rope_type']!r}, expected one of {', '.join(_ROPE_TYPES)}"
+    if problem is not None:
+        name = getattr(config, "name_or_path", "") or "the model"
+        raise ConfigError(f"the generation engine cannot run {name}: it {problem}; serve it by an external engine")
