@@ -1,4 +1,4 @@
-"""One embedded web of 300 pages and its facts, shared by the tests of this folder."""
+"""One embedded web of 450 pages and its facts, shared by the tests of this folder."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from webdancer.world.server import World, write_facts
 
 @pytest.fixture(scope="session")
 def world() -> World:
-    return World(7, 300)
+    return World(7, 450)
 
 
 @pytest.fixture(scope="session")

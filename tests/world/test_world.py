@@ -46,12 +46,12 @@ def forms(value: str) -> set[str]:
 
 def test_the_same_seed_answers_with_the_same_bytes_in_any_order(rows: Rows, world: World) -> None:
     urls = [row["url"] for row in of(rows, "page")]
-    again = World(7, 300)
+    again = World(7, 450)
     assert {url: get(world, url).body for url in urls} == {url: get(again, url).body for url in reversed(urls)}
 
 
 def test_seeds_share_less_than_one_name_in_a_hundred(rows: Rows) -> None:
-    one, other = ({e.name for e in World(seed, 2000).graph.region(0).entities()} for seed in (7, 8))
+    one, other = ({e.name for e in World(seed, 3000).graph.region(0).entities()} for seed in (7, 8))
     assert len(one) > 1300
     assert len(one & other) <= len(one) * 0.01
 
@@ -121,19 +121,26 @@ def test_all_pages_are_reached_over_allowed_links_and_no_other(rows: Rows, world
 
 def test_duplicates_serve_the_very_bytes_of_their_page(rows: Rows, world: World) -> None:
     duplicates = [row for row in of(rows, "page") if "same_as" in row]
-    assert {urlsplit(row["url"]).netloc.partition(".")[0] for row in duplicates} == {"wiki", "archive", "code", "news"}
+    assert {urlsplit(row["url"]).netloc.partition(".")[0] for row in duplicates} == {
+        "wiki",
+        "archive",
+        "code",
+        "news",
+        "talk",
+    }
     for row in duplicates:
         assert get(world, row["url"]).body == get(world, row["same_as"]).body
         assert row["url"] != row["same_as"]
 
 
 def test_forbidden_pages_exist_and_are_linked_to(world: World) -> None:
-    wiki, archive, code, news = world.hosts()
+    wiki, archive, code, news, talk = world.hosts()
     for host, page, target in (
         (wiki, "/wiki/Main_Page", "/wiki/Special:Recent_changes"),
         (archive, "/", "/search?query=all"),
         (code, "/", "/login?return_to=/"),
         (news, "/", "/internal/desk"),
+        (talk, "/", "/login"),
     ):
         assert f'href="{target}"' in text_of(world.respond(host, page, {}))
         assert world.respond(host, target, {}).status == 200
@@ -154,11 +161,11 @@ def test_crawl_delay_is_asked_for_only_where_wished() -> None:
     delays = [
         Protego.parse(slow.respond(host, "/robots.txt", {}).body.decode()).crawl_delay("x") for host in slow.hosts()
     ]
-    assert delays == [None, 0.05, 0.05, 0.05]
+    assert delays == [None, 0.05, 0.05, 0.05, 0.05]
 
 
 def test_redirects(world: World) -> None:
-    wiki, archive, code, news = world.hosts()
+    wiki, archive, code, news, talk = world.hosts()
     root = world.respond(wiki, "/", {})
     assert (root.status, root.headers["Location"]) == (302, "/wiki/Main_Page")
     region = world.graph.region(0)
@@ -169,6 +176,7 @@ def test_redirects(world: World) -> None:
     assert world.respond(archive, paper + "v1", {}).headers["Location"] == paper
     repository = urlsplit(world.url_of(region.of("repository")[0])).path
     assert world.respond(code, repository + "/", {}).headers["Location"] == repository
+    assert world.respond(talk, "/list/1/1/", {}).headers["Location"] == "/list/1/1"
     assert world.respond(news, "/old/imprint", {}).headers["Location"] == "/imprint"
     assert world.respond(news, "/ring/a", {}).headers["Location"] == "/ring/b"
     assert world.respond(news, "/ring/b", {}).headers["Location"] == "/ring/a"
@@ -232,7 +240,7 @@ def test_sitemaps_list_allowed_pages(rows: Rows, world: World) -> None:
         listed = re.findall(r"<loc>([^<]+)</loc>", world.respond(host, "/sitemap.xml", {}).body.decode())
         assert len(listed) >= 15
         assert all(pages[url]["allowed"] for url in listed)
-    assert b"<sitemapindex" in World(7, 5000).respond(world.hosts()[0], "/sitemap.xml", {}).body
+    assert b"<sitemapindex" in World(7, 6000).respond(world.hosts()[0], "/sitemap.xml", {}).body
 
 
 def test_prose_uses_pronouns_after_the_first_sentence(world: World) -> None:
@@ -261,19 +269,19 @@ def test_people_who_share_a_name_have_a_disambiguation_page_and_are_told_apart_i
     name, people = next(iter(world.graph.region(0).ambiguous.items()))
     body = text_of(world.respond(wiki, "/wiki/" + name.replace(" ", "_"), {}))
     assert all(person.title in body for person in people)
-    region = World(7, 2000).graph.region(0)
+    region = World(7, 3000).graph.region(0)
     shared = [
         fact
         for fact in region.facts()
         if fact.relation == "director" and fact.object and fact.object.title != fact.object.name
     ]
-    big = World(7, 2000)
+    big = World(7, 3000)
     mentions = [visible(text_of(get(big, big.url_of(fact.subject)))) for fact in shared]
     assert any(f"the film director {fact.value}" in text for fact, text in zip(shared, mentions, strict=True))
 
 
 def test_the_number_of_pages_is_about_what_was_asked_for() -> None:
-    for num_pages in (300, 2000):
+    for num_pages in (300, 3000):
         world = World(5, num_pages)
         rows = list(world.page_rows(list(world.docs(world.graph.region(0)))))
         assert abs(sum(row.same_as is None for row in rows) - num_pages) <= num_pages * 0.1
@@ -281,7 +289,7 @@ def test_the_number_of_pages_is_about_what_was_asked_for() -> None:
 
 @pytest.mark.slow
 def test_all_pages_of_a_web_of_several_regions_are_reached() -> None:
-    world = World(7, 4000)
+    world = World(7, 6000)
     assert world.graph.plan.num_regions == 2
     found = reach(world)
     for number in range(2):

@@ -41,7 +41,7 @@ async def test_hosts_are_told_apart_by_their_header_and_requests_are_logged(tmp_
             assert answer.status == 404
     await stop(task)
     entries = [json.loads(line) for line in (tmp_path / "access.jsonl").read_text().splitlines()]
-    assert [entry["status"] for entry in entries] == [200, 200, 200, 200, 302, 404]
+    assert [entry["status"] for entry in entries] == [200, 200, 200, 200, 200, 302, 404]
     assert [entry["host"] for entry in entries] == [*world.hosts(), world.hosts()[0], world.hosts()[1]]
     assert entries[-1]["path"] == "/x?y=1"
     assert {entry["user_agent"] for entry in entries} == {"tester/1"}
