@@ -120,10 +120,21 @@ def test_a_thought_that_quotes_a_result_which_a_tool_gave_is_fine():
         "A Google search for 'Velm' found 9 results:",
         'What http://w.example/Velm says about the goal "its river":',
         "The useful information in http://w.example/Velm for user goal its river as follows:",
+        "Results:\n1. [Velm](http://w.example/Velm)",
+        "Evidence:\nRiver | Orn\nVelm is old.\nSummary: Velm lies on the Orn.",
     ],
 )
 def test_all_first_lines_of_results_are_known(head):
-    assert invented_observation(trajectory(SEARCH, LAST.model_copy(update={"thought": f"See:\n{head}\nx"}))) is not None
+    thinking = LAST.model_copy(update={"thought": f"See:\n{head}\nx"})
+    assert invented_observation(trajectory(SEARCH.model_copy(update={"observation": "none"}), thinking)) is not None
+    assert invented_observation(trajectory(SEARCH.model_copy(update={"observation": head}), thinking)) is None
+
+
+@pytest.mark.parametrize(
+    "thought", ["Results:\nnothing of use.", "Evidence:\nthe page\n\nSummary: so.", "Summary: Velm."]
+)
+def test_a_thought_may_use_the_words_of_brief_results(thought):
+    assert invented_observation(trajectory(SEARCH, LAST.model_copy(update={"thought": thought}))) is None
 
 
 def test_runs_of_words_ignore_case_and_punctuation_and_chinese_counts_by_characters():

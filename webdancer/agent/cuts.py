@@ -13,12 +13,16 @@ _SENTENCE_END = re.compile(r"(?<=[.!?。！？])(?<!\b[^\W\d_a-z]\.)(?:\s+|(?<=[
 """Between two sentences. The full stop of an initial ends none."""
 
 
-def cut_snippet(snippet: str, query: str, *, max_chars: int | None) -> str:
+def cut_snippet(snippet: str, query: str, *, title: str, max_chars: int | None) -> str:
     """The snippet where it fits; else its whole sentences that share most words with the query, in their order.
 
-    Sentences that share none are left out. Where even the best one does not fit, it is cut behind a word and marked.
+    Where there is a limit, a snippet that opens with its page's heading loses it. Sentences that share no word with the query
+    are left out. Where even the best one does not fit, it is cut behind a word and marked.
     """
-    if max_chars is None or len(snippet) <= max_chars:
+    if max_chars is None:
+        return snippet
+    snippet = _without_heading(snippet, title)
+    if len(snippet) <= max_chars:
         return snippet
     sentences = [sentence for sentence in _SENTENCE_END.split(snippet) if sentence]
     wanted = set(terms(query))
@@ -33,6 +37,15 @@ def cut_snippet(snippet: str, query: str, *, max_chars: int | None) -> str:
             chosen.append(i)
             room -= len(sentences[i]) + 1
     return " ".join(sentences[i] for i in sorted(chosen))
+
+
+def _without_heading(snippet: str, title: str) -> str:
+    """The snippet without the title that it opens with, unless this opens a sentence ("Velm is a city")."""
+    rest = snippet.removeprefix(title)
+    is_heading = rest != snippet and (
+        not rest or (rest[0] == " " and (rest[1:2].isupper() or rest[1:].startswith(title)))
+    )
+    return rest.lstrip() if is_heading else snippet
 
 
 def cut_evidence(evidence: str, *, max_chars: int | None) -> str:

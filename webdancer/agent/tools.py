@@ -118,9 +118,8 @@ class Toolbox:
     async def _run_search(self, query: str, year: int | None) -> ToolResult:
         settings = self._settings
         hits = await self._search.search(query, num_results=settings.num_results, year=year)
-        hits = [
-            replace(hit, snippet=cut_snippet(hit.snippet, query, max_chars=settings.max_snippet_chars)) for hit in hits
-        ]
+        most = settings.max_snippet_chars
+        hits = [replace(hit, snippet=cut_snippet(hit.snippet, query, title=hit.title, max_chars=most)) for hit in hits]
         shown = format_hits_brief(hits) if settings.observations == "brief" else format_hits(query, hits)
         return ToolResult(neutralise(_one_part(shown)))
 

@@ -111,7 +111,7 @@ def read_claims(hit: Hit) -> list[Claim]:
     about = base_name(hit.title.removesuffix(THREAD))
     claims = []
     for piece in _START.split(hit.snippet)[1:]:
-        match = _CLAIM.fullmatch(split_sentences(piece)[0])
+        match = _CLAIM.fullmatch(split_sentences(piece.strip())[0])
         value = _read_value(_RELATION_OF[match[1]], match[3]) if match else None
         if match and value is not None:
             of = about if about.text == match[2] else Name(match[2])

@@ -22,10 +22,13 @@ _TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9ff
 _OBSERVATION_HEAD = re.compile(
     r"^(?:A (?:Google )?search for [\"'].+[\"'] found \d+ results?:"
     r"|What \S+ says about the goal \".+\":"
-    r"|The useful information in \S+ for user goal .+:)$",
+    r"|The useful information in \S+ for user goal .+:"
+    r"|Results:\n1\. \[.*\]\(\S+\)"
+    r"|Evidence:\n(?:.+\n)+?Summary: .+)$",
     re.MULTILINE,
 )
-"""First lines of observations, ours and the release's."""
+"""First lines of observations, ours and the release's. In the brief shapes a line that tells them apart belongs to the head:
+the first result, and the summary. A word like "Results:" alone may stand in any thought."""
 
 REASONS = {
     ViolationKind.INVENTED_OBSERVATION: VerdictReason.INVENTED_OBSERVATION,
@@ -106,7 +109,7 @@ def invented_observation(trajectory: Trajectory) -> Finding | None:
     seen: set[str] = set()
     for number, step in enumerate(trajectory.steps, 1):
         for head in _OBSERVATION_HEAD.findall(step.thought):
-            if head not in seen:
+            if head.rsplit("\n", 1)[-1] not in seen:
                 return Finding(VerdictReason.INVENTED_OBSERVATION, f"step {number}: no tool had said {head[:120]!r}")
         seen.update((step.observation or "").splitlines())
     return None
