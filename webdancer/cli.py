@@ -28,7 +28,10 @@ app = typer.Typer(
 world_app = typer.Typer(help="The embedded web: a generated web whose facts are known.", no_args_is_help=True)
 app.add_typer(world_app, name="world")
 
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file with the settings.")]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", help="TOML file with the settings, or the name of one that ships: tiny, small, paper."),
+]
 PortOption = Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -87,7 +90,7 @@ def quickstart(
     out: Annotated[Path, typer.Option(help="The run's folder.")] = Path("runs/quickstart"),
     config: ConfigOption = None,
 ) -> None:
-    """Run the whole pipeline on the embedded web: crawl, questions, trajectories, funnel, evaluation, report."""
+    """Run the whole pipeline on the embedded web: crawl, questions, trajectories, funnel, SFT, DAPO, evaluation, report."""
     run(out, config)
 
 
@@ -96,7 +99,7 @@ def run(
     out: Annotated[Path, typer.Argument(help="The run's folder; an unfinished run in it is gone on with.")],
     config: ConfigOption = None,
     until: Annotated[
-        str | None, typer.Option(help="Stop after this stage: crawl, synth, sample, eval or report.")
+        str | None, typer.Option(help="Stop after this stage: crawl, synth, sample, sft, rl, eval or report.")
     ] = None,
 ) -> None:
     """Run all stages in a folder; what is done is not done again."""
@@ -212,6 +215,18 @@ def sample(out: RunArgument, config: ConfigOption = None) -> None:
     _stage("sample", out, config)
 
 
+@app.command()
+def sft(out: RunArgument, config: ConfigOption = None) -> None:
+    """Fine-tune the base model on the trajectories that passed the funnel."""
+    _stage("sft", out, config)
+
+
+@app.command()
+def rl(out: RunArgument, config: ConfigOption = None) -> None:
+    """Train the fine-tuned model on by DAPO, with live search and visit calls."""
+    _stage("rl", out, config)
+
+
 @app.command(name="eval")
 def eval_(out: RunArgument, config: ConfigOption = None) -> None:
     """Score the systems on a run's held-out questions."""
@@ -224,22 +239,43 @@ def report(out: RunArgument, config: ConfigOption = None) -> None:
     _stage("report", out, config)
 
 
+ModelOption = Annotated[
+    str | None,
+    typer.Option(help="A checkpoint's folder, or the root of an OpenAI-compatible API (`http://…/v1`)."),
+]
+
+
 @app.command()
 def ask(
     question: str,
+    model: ModelOption = None,
     snapshot: Annotated[Path | None, typer.Option(help="The snapshot to search.")] = None,
-    out: Annotated[Path, typer.Option("--run", help="A run whose snapshot is searched.")] = Path("runs/quickstart"),
+    out: Annotated[
+        Path | None,
+        typer.Option("--run", help="A run whose snapshot is searched; by default the one that the checkpoint is in."),
+    ] = None,
+    heldout: Annotated[bool, typer.Option("--heldout", help="Search the run's held-out web.")] = False,
     config: ConfigOption = None,
     mode: Annotated[CotMode, typer.Option(help="Short or long chains of thought.")] = CotMode.SHORT,
     as_json: JsonOption = False,
 ) -> None:
     """Answer a question, showing every step. The settings are those of --config, else of the run."""
-    from webdancer.pipeline.asking import ask_question
+    from webdancer.pipeline.asking import ask_question, run_of
     from webdancer.pipeline.stages import settings_of
 
-    settings = load_config(config) if config else (None if snapshot else settings_of(out)) or Config()
+    run = run_of(model, out)
+    # A checkpoint knows the prompt and the observations of its run alone; the run's settings go with it to any snapshot.
+    of_run = None if snapshot and model is None and out is None else settings_of(run)
+    settings = load_config(config) if config else of_run or load_config(Path("tiny"))
     trajectory = _run(
-        ask_question(question, snapshot or out / "snapshot", settings, mode=mode, show_steps=not as_json),
+        ask_question(
+            question,
+            snapshot or run / ("heldout_snapshot" if heldout else "snapshot"),
+            settings,
+            model=model,
+            mode=mode,
+            show_steps=not as_json,
+        ),
         resumable=False,
     )
     if as_json:
@@ -250,14 +286,16 @@ def ask(
 
 @app.command()
 def serve(
-    model: Annotated[str, typer.Option(help="What to serve: `scribe`.")] = "scribe",
+    model: Annotated[str, typer.Option(help="What to serve: `scribe`, or the folder of a checkpoint.")] = "scribe",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: PortOption = 8000,
+    config: ConfigOption = None,
 ) -> None:
     """Serve a model behind an OpenAI-compatible API."""
     from webdancer.pipeline.serving import serve_model
 
-    _run(serve_model(model, host=host, port=port), resumable=False)
+    settings = load_config(config) if config else None
+    _run(serve_model(model, host=host, port=port, config=settings), resumable=False)
 
 
 @app.command(name="import")

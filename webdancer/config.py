@@ -228,7 +228,8 @@ class PolicySettings(Settings):
     """The model that is trained, and how it generates."""
 
     base: str = "tiny"
-    """`tiny` for the checkpoint that ships with the package, or a Hugging Face folder or name."""
+    """`tiny` for the checkpoint that ships with the package, or a Hugging Face folder or name. `none`: no policy is trained,
+    the stages sft and rl do nothing, and only the other systems are evaluated."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Of the computation; the trained weights and the optimizer are float32."""

@@ -8,6 +8,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from pydantic import JsonValue
 
 from webdancer.eval.report import write_report
+from webdancer.eval.training_html import Comparison
 from webdancer.records import QA, QAKind, Status, Step, Trajectory, Verdict, VerdictReason, VerdictStage
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -28,7 +29,13 @@ def entry(share: float, low: float, high: float) -> dict[str, JsonValue]:
 
 def system(share: float, low: float, high: float, actions: float) -> dict[str, JsonValue]:
     by_kind: JsonValue = {"count": entry(share, low, high), "multi_hop": entry(share / 2, low, high)}
-    return {**entry(share, low, high), "judged_correct": 0.975, "mean_actions": actions, "by_kind": by_kind}
+    by_hops: JsonValue = {"2": entry(share, low, high), "3": entry(share / 4, low / 4, high / 4)}
+    return {
+        **entry(share, low, high), "judged_correct": 0.975, "mean_actions": actions, "mean_tokens": 512.5,
+        "by_kind": by_kind, "by_hops": by_hops,
+        "cost": {"seconds": 2.5, "prompt_tokens": 1000, "cached_tokens": 800, "sampled_tokens": 50,
+                 "sampled_tokens_per_s": 20.0},
+    }  # fmt: skip
 
 
 SUMMARY: dict[str, JsonValue] = {
@@ -39,7 +46,8 @@ SUMMARY: dict[str, JsonValue] = {
     "qa": {"by_kind": {"count": 12, "multi_hop": 8}, "by_rewrites": {"1": 3}, "num_sft": 9, "num_rl": 11},
     "funnel": {"sampled": 26, "kept": 22,
                "dropped": {"validity": {"unknown_tool": 1}, "correctness": {"wrong_answer": 2}, "rules": {"repetition": 1}}},
-    "eval": {"scribe": system(0.8, 0.652, 0.895, 4.5), "guess": system(0.0, 0.0, 0.088, 0.0)},
+    "eval": {"sft": system(0.4, 0.263, 0.554, 3.0), "rl": system(0.8, 0.652, 0.895, 4.5),
+             "guess": system(0.0, 0.0, 0.088, 0.0)},
     "seconds": {"crawl": 1.81},
 }  # fmt: skip
 QUESTION = QA(id="q", question=f"Who? {HOSTILE}", answer="Velm", kind=QAKind.COUNT, evidence_urls=("a", "b"))
@@ -61,6 +69,13 @@ FELL = Verdict(
     id="q-a1/correctness", trajectory_id="q-a1", stage=VerdictStage.CORRECTNESS, keep=False,
     reason=VerdictReason.WRONG_ANSWER,
 )  # fmt: skip
+METRICS: dict[str, list[dict[str, JsonValue]]] = {
+    "sft": [{"step": 1, "loss": 4.0}, {"step": 2, "loss": 2.0, "validation_loss": 3.0}, {"step": 3, "loss": 1.0}],
+    "rl": [{"step": 1, "solve_rate": 0.25, "entropy": None}, {"step": 2, "solve_rate": 0.75, "entropy": None}],
+}
+COMPARISON = Comparison(
+    "wrong after SFT, right after DAPO", QUESTION, {"sft": (TRAJECTORY, False), "rl": (TRAJECTORY, True)}
+)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +105,13 @@ class Opened:
 
 @pytest.fixture
 def opened(browser: Browser, tmp_path: Path) -> Iterator[Opened]:
-    write_report(tmp_path / "report.html", SUMMARY, [(QUESTION, TRAJECTORY, [FELL])])
+    write_report(
+        tmp_path / "report.html",
+        SUMMARY,
+        [(QUESTION, TRAJECTORY, [FELL])],
+        metrics=METRICS,
+        comparisons=[COMPARISON],
+    )
     page = browser.new_page()
     yield Opened(page, tmp_path / "report.html")
     page.close()
@@ -100,12 +121,15 @@ def test_the_numbers_are_shown(opened: Opened) -> None:
     assert opened.page.locator("h1").inner_text() == "<b>run</b>"
     assert opened.page.locator("p.lead").inner_text() == "A note & more."
     assert opened.rows("Held-out questions") == [
-        ["system", "count", "multi hop", "by the judge", "tool calls"],
-        ["scribe", "80.0%", "40.0%", "97.5%", "4.50"],
-        ["guess", "0.0%", "0.0%", "97.5%", "0.00"],
+        ["system", "count", "multi hop", "by the judge", "tool calls", "tokens an episode"],
+        ["sft", "40.0%", "20.0%", "97.5%", "3.00", "512.50"],
+        ["rl", "80.0%", "40.0%", "97.5%", "4.50", "512.50"],
+        ["guess", "0.0%", "0.0%", "97.5%", "0.00", "512.50"],
     ]
     assert opened.page.locator("svg[aria-label='pass@1'] text").all_text_contents() == [
-        "scribe",
+        "sft",
+        "40.0% [26.3%, 55.4%], 40 questions",
+        "rl",
         "80.0% [65.2%, 89.5%], 40 questions",
         "guess",
         "0.0% [0.0%, 8.8%], 40 questions",
@@ -117,6 +141,41 @@ def test_the_numbers_are_shown(opened: Opened) -> None:
         ["robots violations", "0", ""],
         ["errors: timeout", "", "2"],
     ]
+
+
+def test_bars_of_the_checkpoints_are_drawn_to_scale(opened: Opened) -> None:
+    picture = opened.page.locator("svg[aria-label='Held-out questions by hops']")
+    assert picture.locator("title").all_text_contents() == [
+        "SFT, 2 pages: 40.0% [26.3%, 55.4%], 40 questions",
+        "DAPO, 2 pages: 80.0% [65.2%, 89.5%], 40 questions",
+        "SFT, 3 pages: 10.0% [6.6%, 13.9%], 40 questions",
+        "DAPO, 3 pages: 20.0% [16.3%, 22.4%], 40 questions",
+    ]
+    heights = [float(bar.get_attribute("height") or 0) for bar in picture.locator("g rect").all()]
+    assert heights == pytest.approx([60, 120, 15, 30], abs=0.06)  # of 150
+    # The interval of SFT at 2 pages: from 26.3 % to 55.4 % of 150 above the floor at 190.
+    assert (picture.locator("g path").first.get_attribute("d") or "").partition(" ")[2] == "150.6V106.9"
+    by_kind = opened.page.locator("svg[aria-label='Held-out questions by kind'] title").all_text_contents()
+    assert [tip.partition(":")[0] for tip in by_kind] == [
+        "SFT, all", "DAPO, all", "SFT, count", "DAPO, count", "SFT, multi hop", "DAPO, multi hop"
+    ]  # fmt: skip
+
+
+def test_learning_curves_are_drawn_where_there_are_numbers(opened: Opened) -> None:
+    labels = [svg.get_attribute("aria-label") for svg in opened.page.locator(".charts svg").all()]
+    assert labels == ["SFT: loss", "DAPO: share of rollouts that are right"]
+    loss = opened.page.locator("svg[aria-label='SFT: loss']")
+    # x from 52 to 388 over steps 1 to 3, y from 180 to 30 over losses 1 to 4
+    assert [path.get_attribute("d") for path in loss.locator("path[fill=none]").all()] == [
+        "M52.0 30.0L220.0 130.0L388.0 180.0", "M220.0 80.0"
+    ]  # fmt: skip
+
+
+def test_cost_of_each_system_is_told(opened: Opened) -> None:
+    table = opened.page.locator("h2:has-text('Time and cost') ~ table").nth(1)
+    assert table.locator("tr").nth(1).locator("td").all_inner_texts() == [
+        "sft", "2.50", "1,000", "800", "50", "20.00"
+    ]  # fmt: skip
 
 
 def test_the_funnel_is_drawn_to_scale(opened: Opened) -> None:
@@ -132,7 +191,7 @@ def test_the_funnel_is_drawn_to_scale(opened: Opened) -> None:
 
 
 def test_a_trajectory_opens_and_hostile_text_stays_text(opened: Opened) -> None:
-    details = opened.page.locator("details")
+    details = opened.page.locator("h2:has-text('Trajectories to read') ~ details")
     assert details.count() == 1
     assert not details.locator(".step").first.is_visible()
     details.locator("summary").click()
@@ -140,12 +199,18 @@ def test_a_trajectory_opens_and_hostile_text_stays_text(opened: Opened) -> None:
     assert details.locator(".step").last.is_visible()
     assert details.locator("summary").inner_text() == f"count: {QUESTION.question} dropped: wrong answer"
     assert [pre.inner_text() for pre in details.locator("pre").all()] == [HOSTILE, f"<think>{HOSTILE}", "Error: told"]
+    comparison = opened.page.locator("h2:has-text('before and after') ~ details").first
+    comparison.locator("summary").click()
+    assert [h.inner_text() for h in comparison.locator("h4").all()] == [
+        f"SFT: {HOSTILE} wrong", f"DAPO: {HOSTILE} right"
+    ]  # fmt: skip
+    assert comparison.locator("pre").count() == 6
     assert opened.page.locator("script, img, link, iframe").count() == 0
     assert opened.page.title() == "webdancer: <b>run</b>"
 
 
 def test_nothing_is_loaded_and_nothing_goes_wrong(opened: Opened) -> None:
-    opened.page.locator("summary").click()
+    opened.page.locator("summary").first.click()
     opened.page.wait_for_timeout(200)
     assert len(opened.requests) == 1
     assert opened.requests[0].startswith("file://")

@@ -21,7 +21,7 @@ from webdancer.errors import ConfigError, ContextFullError, ModelError
 from webdancer.llm.client import OpenAIChatModel
 from webdancer.llm.protocol import ChatModel, ChatReply, Message, Sampling
 from webdancer.records import Usage
-from webdancer.serve import openai_api
+from webdancer.serve import openai_api, replies
 from webdancer.serve.openai_api import create_app, serve
 
 
@@ -327,7 +327,7 @@ async def test_a_reply_that_the_model_cut_itself_keeps_its_finish() -> None:
 
 @given(st.text())
 def test_pieces_of_a_stream_make_up_the_text(text: str) -> None:
-    assert "".join(openai_api._PIECE.findall(text)) == text
+    assert "".join(replies._PIECE.findall(text)) == text
 
 
 async def test_many_calls_at_once() -> None:

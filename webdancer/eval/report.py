@@ -3,7 +3,6 @@
 Everything that came from the web or a model is escaped; the page holds no script.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib import resources
@@ -12,7 +11,9 @@ from string import Template
 
 from pydantic import JsonValue
 
-from webdancer.records import QA, Step, Trajectory, Verdict
+from webdancer.eval.episodes import episode_html
+from webdancer.eval.training_html import Comparison, Metrics, comparison_html, training_html
+from webdancer.records import QA, Trajectory, Verdict
 from webdancer.store import write_atomic
 
 _BAR_WIDTH = 420
@@ -22,6 +23,9 @@ def write_report(
     path: Path,
     summary: Mapping[str, JsonValue],
     samples: Sequence[tuple[QA, Trajectory, Sequence[Verdict]]],
+    *,
+    metrics: Mapping[str, Sequence[Metrics]],
+    comparisons: Sequence[Comparison],
 ) -> None:
     """Write report.html.
 
@@ -29,19 +33,25 @@ def write_report(
         path: where to.
         summary: what `summary.json` holds.
         samples: questions with a trajectory and its verdicts, in the order in which they are shown.
+        metrics: what the trainers noted at each step, by stage (`sft`, `rl`).
+        comparisons: questions with the episodes of several checkpoints, in the order in which they are shown.
     """
     template = Template(resources.files("webdancer.eval").joinpath("report.html").read_text(encoding="utf-8"))
+    systems = _mapping(summary["eval"])
     write_atomic(
         path,
         template.substitute(
             name=escape(str(summary["name"])),
             lead=escape(str(summary["note"])),
-            evaluation=_evaluation(_mapping(summary["eval"])),
+            evaluation=_evaluation(systems),
+            training=training_html(systems, metrics),
+            comparisons="".join(comparison_html(comparison) for comparison in comparisons)
+            or "<p>No checkpoints were evaluated.</p>",
             funnel=_funnel(_mapping(summary["funnel"])),
             questions=_questions(_mapping(summary["qa"])),
             samples="".join(_sample(*sample) for sample in samples) or "<p>No trajectory was sampled.</p>",
             crawl=_crawl(_mapping(summary["crawl"])),
-            seconds=_pairs(_mapping(summary["seconds"])),
+            seconds=_costs(_mapping(summary["seconds"]), systems),
         ),
     )
 
@@ -124,14 +134,26 @@ def _evaluation(systems: Mapping[str, JsonValue]) -> str:
         )
         by_kind = _mapping(entry["by_kind"])
         shares = (f"{_number(_mapping(part)['pass@1']):.1%}" for part in by_kind.values())
-        rows.append([name, *shares, f"{_number(entry['judged_correct']):.1%}", entry["mean_actions"]])
+        judged = f"{_number(entry['judged_correct']):.1%}"
+        rows.append([name, *shares, judged, entry["mean_actions"], entry["mean_tokens"]])
     kinds = [_words(kind) for kind in _mapping(_mapping(next(iter(systems.values())))["by_kind"])]
     picture = f'<svg viewBox="0 0 860 {len(bars) * 30 + 12}" role="img" aria-label="pass@1">{"".join(bars)}</svg>'
     return (
         picture
         + "<p class='soft'>pass@1 by normalised exact match.</p>"
-        + _table(("system", *kinds, "by the judge", "tool calls"), rows)
+        + _table(("system", *kinds, "by the judge", "tool calls", "tokens an episode"), rows)
     )
+
+
+def _costs(seconds: Mapping[str, JsonValue], systems: Mapping[str, JsonValue]) -> str:
+    """Seconds of each stage, and what each system's answers cost."""
+    names = ("seconds", "prompt_tokens", "cached_tokens", "sampled_tokens", "sampled_tokens_per_s")
+    rows = []
+    for name, value in systems.items():
+        cost = _mapping(_mapping(value).get("cost", {}))
+        rows.append([name, *(cost.get(key, "") for key in names)])
+    head = ("system", "seconds", "tokens read", "taken from the cache", "tokens sampled", "sampled a second")
+    return _table(("stage", "seconds"), list(seconds.items())) + (_table(head, rows) if rows else "")
 
 
 def _funnel(funnel: Mapping[str, JsonValue]) -> str:
@@ -171,7 +193,7 @@ def _questions(qa: Mapping[str, JsonValue]) -> str:
 def _sample(qa: QA, trajectory: Trajectory, verdicts: Sequence[Verdict]) -> str:
     kept = bool(verdicts) and all(verdict.keep for verdict in verdicts)
     fate = "kept" if kept else "dropped: " + ", ".join(v.reason.replace("_", " ") for v in verdicts if not v.keep)
-    steps = "".join(_step(step) for step in trajectory.steps)
+    steps = episode_html(trajectory)
     return (
         f"<details><summary><b>{escape(qa.kind.replace('_', ' '))}</b>: {escape(qa.question)} "
         f'<span class="{"good" if kept else "bad"}">{escape(fate)}</span></summary>'
@@ -179,14 +201,3 @@ def _sample(qa: QA, trajectory: Trajectory, verdicts: Sequence[Verdict]) -> str:
         f'<span class="soft">{escape(trajectory.id)}, {escape(trajectory.status)}, '
         f"{trajectory.usage.llm_calls} model calls</span></p>{steps}</details>"
     )
-
-
-def _step(step: Step) -> str:
-    parts = [f'<div class="thought">{escape(step.thought)}</div>'] if step.thought else []
-    if step.tool:
-        parts.append(f"<div><b>{escape(step.tool)}</b> {escape(json.dumps(step.arguments, ensure_ascii=False))}</div>")
-    if step.raw:
-        parts.append(f"<pre>{escape(step.raw)}</pre>")
-    if step.observation:
-        parts.append(f"<pre>{escape(step.observation)}</pre>")
-    return f'<div class="step{" error" if step.error else ""}">{"".join(parts)}</div>'

@@ -1,6 +1,6 @@
 """The systems that are put to the held-out questions: the agent, and three baselines that show what the questions demand.
 
-- the agent: a whole episode with search and visit;
+- the agent: a whole episode with search and visit, by a model behind an API or by a local checkpoint;
 - `closed_book`: the model's own answer, without tools;
 - `one_search`: the model's answer from the snippets of one search for the question;
 - `guess`: the most frequent answer of the kind among the training questions.
@@ -9,7 +9,8 @@ A question that an episode fails on for whatever reason stays in the denominator
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple
+from contextlib import closing
+from typing import NamedTuple, Protocol
 
 from webdancer.agent.loop import run_episode
 from webdancer.agent.tools import Toolbox
@@ -23,10 +24,23 @@ from webdancer.records import QA, CotMode, EvalResult, Status, Trajectory
 from webdancer.store import RecordWriter, read_records
 from webdancer.synth.bounded import run_bounded
 from webdancer.synth.filters import answer_from_one_search, answer_without_tools
+from webdancer.synth.seeds import derive_seed
 from webdancer.web.protocol import SearchProvider, ToolFailure
 
 Answerer = Callable[[QA], Awaitable[tuple[str | None, Status, Trajectory | None]]]
 """Answers one question: the answer, how it ended, and the trajectory where there is one. May raise ModelError or ToolFailure."""
+
+
+class EpisodeModel(ChatModel, Protocol):
+    """A model for one episode, which keeps what it has read."""
+
+    def close(self) -> None: ...
+
+
+class Checkpoint(Protocol):
+    """A local policy: every episode has a model of its own."""
+
+    def episode(self, key: str) -> EpisodeModel: ...
 
 
 def agent_answerer(
@@ -47,6 +61,20 @@ def agent_answerer(
             seed=seed,
         )
         return trajectory.answer, trajectory.status, trajectory
+
+    return answer
+
+
+def policy_answerer(
+    policy: Checkpoint, toolbox: Toolbox, *, settings: AgentSettings, mode: CotMode, sampling: Sampling, seed: int
+) -> Answerer:
+    """One episode a question of a local checkpoint; a question's seed follows from the run's and the question alone."""
+
+    async def answer(qa: QA) -> tuple[str | None, Status, Trajectory | None]:
+        own_seed = derive_seed(seed, "eval", qa.id)
+        with closing(policy.episode(qa.id)) as episode:
+            ask = agent_answerer(episode, toolbox, settings=settings, mode=mode, sampling=sampling, seed=own_seed)
+            return await ask(qa)
 
     return answer
 
@@ -168,6 +196,9 @@ async def _ask_one(
         exact_match=exact_match(qa.answer, answer or ""),
         status=status,
         num_actions=sum(1 for step in trajectory.steps if step.tool) if trajectory else 0,
+        num_turns=len(trajectory.steps) if trajectory else 0,
+        num_tokens=trajectory.num_tokens if trajectory else 0,
+        num_hops=len(qa.evidence_urls),
         trajectory_id=trajectory.id if trajectory else None,
     )
     return _Scored(result, trajectory, problem)

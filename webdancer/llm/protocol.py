@@ -6,7 +6,7 @@ messages. The scribe, an OpenAI-compatible endpoint and a local policy all stand
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from webdancer.records import Usage
 
@@ -31,6 +31,16 @@ class Sampling:
     seed: int | None = None
 
 
+class SampledToken(NamedTuple):
+    """One token of a reply."""
+
+    id: int
+    text: str
+    """The texts of a reply's tokens, joined, are its content; a token that ends in the middle of a character has none."""
+    logprob: float
+    """Under the distribution that it was sampled from."""
+
+
 @dataclass(frozen=True, slots=True)
 class ChatReply:
     """A model's answer. `finish` is `length` where `max_tokens` cut it."""
@@ -39,6 +49,8 @@ class ChatReply:
     reasoning: str | None = None
     finish: Literal["stop", "length"] = "stop"
     usage: Usage = field(default_factory=Usage)
+    tokens: tuple[SampledToken, ...] | None = None
+    """What was sampled, where the model tells it."""
 
 
 class ChatModel(Protocol):
@@ -53,5 +65,18 @@ class ChatModel(Protocol):
         Raises:
             ModelError: the endpoint failed for good (retries are the model's own business).
             ContextFullError: the messages do not fit the model's context.
+        """
+        ...
+
+
+@runtime_checkable
+class CompletionModel(Protocol):
+    """A model that also goes on with a bare text, or with token ids, without the frame of a chat."""
+
+    async def complete(self, prompt: str | Sequence[int], sampling: Sampling) -> ChatReply:
+        """The text that follows `prompt`.
+
+        Raises:
+            ModelError: the model could not answer. ContextFullError is its kind for a prompt that is too long.
         """
         ...

@@ -1,39 +1,48 @@
 """Answers one question over a snapshot and shows every step as it happens."""
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
+import openai
 from rich.markup import escape
 
 from webdancer.agent.loop import run_episode
-from webdancer.agent.tools import Toolbox
-from webdancer.config import Config
+from webdancer.config import Config, EndpointSettings
 from webdancer.errors import ConfigError
-from webdancer.llm.protocol import Sampling
-from webdancer.pipeline.models import open_models
+from webdancer.llm.client import OpenAIChatModel
+from webdancer.llm.protocol import ChatModel, Sampling
+from webdancer.pipeline.models import Models, open_models
+from webdancer.pipeline.policies import open_policy
 from webdancer.pipeline.progress import console
+from webdancer.pipeline.toolbox import make_toolbox
 from webdancer.records import CotMode, Step, Trajectory
-from webdancer.web.search import SnapshotReader, SnapshotSearch
 from webdancer.web.snapshot import Snapshot
 
 _SHOWN_CHARS = 700
+_LIST_TIMEOUT_S = 10.0
 
 
-async def ask_question(question: str, snapshot: Path, config: Config, *, mode: CotMode, show_steps: bool) -> Trajectory:
+async def ask_question(
+    question: str, snapshot: Path, config: Config, *, model: str | None = None, mode: CotMode, show_steps: bool
+) -> Trajectory:
     """Run one episode.
 
+    Args:
+        model: a checkpoint's folder, or the root of an OpenAI-compatible API that serves one; None asks the teacher's model.
+
     Raises:
-        ConfigError: the question is empty.
+        ConfigError: the question is empty, or there is no such model.
         SnapshotError: there is no finished snapshot in that folder.
     """
     if not question.strip():
         raise ConfigError("the question is empty")
     with Snapshot.open(snapshot) as opened:
-        async with open_models(config.llm, mode=mode) as models:
-            toolbox = Toolbox(SnapshotSearch(opened), SnapshotReader(opened), models.summariser, config.agent)
+        async with open_models(config.llm, mode=mode) as models, _agent(model, config, models) as agent:
             trajectory = await run_episode(
-                models.agent,
-                toolbox,
+                agent,
+                make_toolbox(opened, models.summariser, config.agent),
                 trajectory_id="ask",
                 qa_id="ask",
                 question=question,
@@ -46,6 +55,44 @@ async def ask_question(question: str, snapshot: Path, config: Config, *, mode: C
     if show_steps:
         _print_outcome(trajectory)
     return trajectory
+
+
+@asynccontextmanager
+async def _agent(model: str | None, config: Config, models: Models) -> AsyncIterator[ChatModel]:
+    """The model that answers."""
+    if model is None:
+        yield models.agent
+    elif model.startswith(("http://", "https://")):
+        async with OpenAIChatModel(await _first_served(model)) as served:
+            yield served
+    else:
+        async with open_policy(Path(model), config.policy) as policy:
+            with closing(policy.episode("ask")) as episode:
+                yield episode
+
+
+async def _first_served(url: str) -> EndpointSettings:
+    """The endpoint at `url`, with the first model that it lists.
+
+    Raises:
+        ConfigError: nothing answers there, or it has no model.
+    """
+    try:
+        async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0, timeout=_LIST_TIMEOUT_S) as client:
+            names = [served.id async for served in await client.models.list()]
+    except openai.OpenAIError as error:
+        raise ConfigError(f"--model {url}: no OpenAI-compatible API answers there ({error})") from None
+    if not names:
+        raise ConfigError(f"--model {url}: the API there has no model")
+    return EndpointSettings(base_url=url, model=names[0])
+
+
+def run_of(model: str | None, run: Path | None) -> Path:
+    """The run whose snapshot and settings go with a model: the one given, else the folder around the checkpoint."""
+    if run is not None:
+        return run
+    is_folder = model is not None and not model.startswith(("http://", "https://"))
+    return Path(model).absolute().parent if model and is_folder else Path("runs/quickstart")
 
 
 def _print_step(step: Step) -> None:

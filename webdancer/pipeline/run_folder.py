@@ -10,16 +10,17 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
 from webdancer.config import Config
 from webdancer.errors import ConfigError
+from webdancer.pipeline.processes import is_first_process
 from webdancer.store import write_json
 
-_LIBRARIES = ("aiohttp", "openai", "pydantic", "tantivy", "webdancer")
+_LIBRARIES = ("accelerate", "aiohttp", "openai", "pydantic", "tantivy", "torch", "transformers", "webdancer")
 
 
 class StageEntry(BaseModel):
@@ -60,7 +61,8 @@ class RunFolder:
                 )
 
     def _save(self) -> None:
-        write_json(self.path / "manifest.json", self.manifest.model_dump(mode="json"))
+        if is_first_process():
+            write_json(self.path / "manifest.json", self.manifest.model_dump(mode="json"))
 
     def is_done(self, stage: str) -> bool:
         """Whether a stage is complete."""
@@ -103,7 +105,15 @@ def read_manifest(path: Path) -> Manifest | None:
 
 
 def _versions() -> dict[str, str]:
-    return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
+    return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES if _is_installed(name)}}
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def _git_revision() -> str | None:

@@ -1,4 +1,4 @@
-"""The stages of a run in their order: crawl → synth → sample (with the funnel) → eval → report.
+"""The stages of a run in their order: crawl → synth → sample (with the funnel) → sft → rl → eval → report.
 
 Each stage reads the records that the ones before it left in the run's folder and writes its own; each goes on where an
 earlier attempt stopped. The embedded default has two webs, one to train on and one held out; a user's own site has one
@@ -10,24 +10,18 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from webdancer.agent.tools import Toolbox
-from webdancer.config import Config, CrawlSettings
-from webdancer.errors import ConfigError, SnapshotError, StoreError
-from webdancer.eval.systems import (
-    Answerer,
-    agent_answerer,
-    closed_book_answerer,
-    evaluate,
-    guess_answerer,
-    one_search_answerer,
-)
-from webdancer.llm.protocol import Sampling
+from webdancer.config import Config, CrawlSettings, load_config
+from webdancer.errors import ConfigError, SnapshotError
 from webdancer.pipeline.embedded import count_robots_violations, serve_embedded_web
-from webdancer.pipeline.models import Models, open_models
+from webdancer.pipeline.evaluating import evaluate_systems
+from webdancer.pipeline.models import open_models
+from webdancer.pipeline.processes import num_processes
 from webdancer.pipeline.progress import console, progress_bar
 from webdancer.pipeline.run_folder import RunFolder, read_manifest
 from webdancer.pipeline.summary import write_summary
-from webdancer.records import QA, EvalResult, QASplit, Trajectory, Verdict
+from webdancer.pipeline.toolbox import make_toolbox
+from webdancer.pipeline.training import rl_stage, sft_stage
+from webdancer.records import QA, QASplit, Trajectory, Verdict
 from webdancer.store import RecordWriter, read_records, write_json, write_records
 from webdancer.synth.split import mark_heldout, split_sft_rl, split_single_site
 from webdancer.synth.stage import SynthCounts, synthesise
@@ -40,6 +34,8 @@ from webdancer.web.snapshot import Snapshot
 from webdancer.world.facts import World
 
 log = logging.getLogger(__name__)
+_TRAINING = ("sft", "rl")
+"""The stages that train the policy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +66,14 @@ def sites(run: RunFolder) -> list[Site]:
 
 
 async def run_pipeline(path: Path, config: Config | None, *, until: str | None = None) -> None:
-    """Run all stages that are not done yet; without a config with the folder's settings, or in a new one with the defaults.
+    """Run all stages that are not done yet; without a config with the folder's settings, or in a new one with `tiny`.
 
     Raises:
         ConfigError: `until` names no stage, or the folder holds a run with other settings.
     """
     if until is not None and until not in STAGES:
         raise ConfigError(f"--until: got {until!r}, expected one of {', '.join(STAGES)}")
-    run = RunFolder(path, config or settings_of(path) or Config())
+    run = RunFolder(path, config or settings_of(path) or load_config(Path("tiny")))
     for name in STAGES:
         await _run_stage(run, name)
         if name == until:
@@ -101,7 +97,7 @@ async def run_stage(name: str, path: Path, config: Config | None) -> None:
         raise ConfigError(f"{path} holds no run; start one with: webdancer run {path}")
     run = RunFolder(path, config)
     for earlier in list(STAGES)[: list(STAGES).index(name)]:
-        if not run.is_done(earlier):
+        if not run.is_done(earlier) and not (earlier in _TRAINING and config.policy.base == "none"):
             raise ConfigError(
                 f"{path}: the stage {earlier!r} must be done first: webdancer run {path} --until {earlier}"
             )
@@ -111,6 +107,11 @@ async def run_stage(name: str, path: Path, config: Config | None) -> None:
 async def _run_stage(run: RunFolder, name: str) -> None:
     if run.is_done(name) and name != "report":
         console.print(f"[bold]{name}[/]: done before")
+        return
+    if num_processes() > 1 and name not in _TRAINING:
+        raise ConfigError(f"the stage {name!r} runs in one process; `accelerate launch` is for the stages sft and rl")
+    if name in _TRAINING and run.config.policy.base == "none":
+        console.print(f"[bold]{name}[/]: policy.base is 'none', nothing is trained")
         return
     console.print(f"[bold]{name}[/]")
     with run.stage(name):
@@ -236,7 +237,7 @@ async def sample_stage(run: RunFolder) -> None:
             await sample_trajectories(
                 for_sft,
                 model=models.teacher,
-                toolbox=make_toolbox(snapshot, models, config),
+                toolbox=make_toolbox(snapshot, models.summariser, config.agent),
                 agent_settings=config.agent,
                 settings=config.sample,
                 seed=config.seed,
@@ -247,50 +248,9 @@ async def sample_stage(run: RunFolder) -> None:
     split_after_funnel(qas, list(read_records(path / "trajectories.jsonl", Trajectory)), kept, out=path)
 
 
-def make_toolbox(snapshot: Snapshot, models: Models, config: Config) -> Toolbox:
-    """Search and visit over a snapshot."""
-    return Toolbox(SnapshotSearch(snapshot), SnapshotReader(snapshot), models.summariser, config.agent)
-
-
 async def eval_stage(run: RunFolder) -> None:
     """Put the held-out questions to every system."""
-    config, path = run.config, run.path
-    heldout = list(read_records(path / "heldout_qa.jsonl", QA))
-    if not heldout:
-        raise StoreError(f"{path / 'heldout_qa.jsonl'} holds no questions; nothing can be evaluated")
-    training = list(read_records(path / "qa.jsonl", QA))
-    with Snapshot.open(sites(run)[-1].snapshot) as snapshot:
-        async with open_models(config.llm, mode=config.sample.mode) as models:
-            toolbox = make_toolbox(snapshot, models, config)
-            answerers: dict[str, Answerer] = {
-                "scribe": agent_answerer(
-                    models.agent,
-                    toolbox,
-                    settings=config.agent,
-                    mode=config.sample.mode,
-                    sampling=Sampling(temperature=config.sample.temperature, top_p=config.sample.top_p),
-                    seed=config.seed,
-                ),
-                "closed_book": closed_book_answerer(models.agent),
-                "guess": guess_answerer(training),
-                "one_search": one_search_answerer(models.agent, SnapshotSearch(snapshot)),
-            }
-            for system in config.eval.systems:
-                with (
-                    RecordWriter(path / "eval" / f"{system}.jsonl", EvalResult) as results,
-                    RecordWriter(path / "eval" / f"{system}_trajectories.jsonl", Trajectory) as trajectories,
-                    progress_bar(f"answers of {system}", len(heldout)) as advance,
-                ):
-                    await evaluate(
-                        system,
-                        heldout,
-                        answerers[system],
-                        judge_model=models.judge,
-                        results=results,
-                        trajectories=trajectories,
-                        concurrency=config.eval.concurrency,
-                        on_progress=advance,
-                    )
+    await evaluate_systems(run, sites(run)[-1].snapshot)
 
 
 async def report_stage(run: RunFolder) -> None:
@@ -302,6 +262,8 @@ STAGES: dict[str, Callable[[RunFolder], Awaitable[None]]] = {
     "crawl": crawl_stage,
     "synth": synth_stage,
     "sample": sample_stage,
+    "sft": sft_stage,
+    "rl": rl_stage,
     "eval": eval_stage,
     "report": report_stage,
 }

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -10,14 +10,16 @@ from pydantic import JsonValue
 from webdancer.config import Config
 from webdancer.eval.metrics import Score, score, score_by
 from webdancer.eval.report import write_report
+from webdancer.pipeline.comparisons import choose_comparisons
+from webdancer.pipeline.evaluating import labels, read_costs
 from webdancer.pipeline.progress import console
 from webdancer.pipeline.run_folder import RunFolder
 from webdancer.records import QA, EvalResult, QAKind, Trajectory, Verdict, VerdictStage
 from webdancer.store import read_records, write_json
 
 _EMBEDDED_NOTE = (
-    "An invented web of controlled English; a rule-based reader in every language model's seat. The figures show that "
-    "the pipeline works and that its questions are right; they say nothing about real sites or real models."
+    "An invented web of controlled English; a rule-based reader in every language model's seat but the policy's. The "
+    "figures show that the pipeline works and that its policy learns; they say nothing about real sites or real models."
 )
 _SAMPLES_PER_KIND = 2
 
@@ -34,12 +36,33 @@ def write_summary(run: RunFolder) -> None:
         "crawl": _crawl(path),
         "qa": _questions(path, qas),
         "funnel": _funnel(trajectories, verdicts),
+        "training": {stage: _training(path / stage / "metrics.jsonl") for stage in ("sft", "rl")},
         "eval": _evaluation(path, run.config),
         "seconds": dict(run.seconds()),
     }
     write_json(path / "summary.json", summary)
-    write_report(path / "report.html", summary, _samples(qas, trajectories, verdicts))
+    write_report(
+        path / "report.html",
+        summary,
+        _samples(qas, trajectories, verdicts),
+        metrics={stage: read_metrics(path / stage / "metrics.jsonl") for stage in ("sft", "rl")},
+        comparisons=choose_comparisons(path),
+    )
     _print_summary(summary, path)
+
+
+def read_metrics(path: Path) -> list[dict[str, JsonValue]]:
+    """The lines of a trainer's metrics.jsonl; none where it has not run. A torn last line is skipped."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def _training(path: Path) -> dict[str, JsonValue]:
+    """What a trainer's metrics say last, key by key (not every line has every key)."""
+    rows = read_metrics(path)
+    return {key: value for row in rows for key, value in row.items()}
 
 
 def _crawl(path: Path) -> dict[str, JsonValue]:
@@ -85,24 +108,35 @@ def _funnel(trajectories: Sequence[Trajectory], verdicts: Sequence[Verdict]) -> 
 
 def _evaluation(path: Path, config: Config) -> dict[str, JsonValue]:
     systems: dict[str, JsonValue] = {}
-    for system in config.eval.systems:
-        results = list(read_records(path / "eval" / f"{system}.jsonl", EvalResult))
+    costs = read_costs(path)
+    for name in labels(config):
+        results = list(read_records(path / "eval" / f"{name}.jsonl", EvalResult))
         if not results:
             continue
         by_kind = score_by(results, lambda result: str(result.kind))
+        by_hops = score_by(results, lambda result: str(result.num_hops))
         by_rewrites = score_by(
             (r for r in results if r.kind is QAKind.EASY_TO_HARD), lambda result: str(result.num_rewrites)
         )
-        systems[system] = {
+        systems[name] = {
             **_entry(score([result.exact_match for result in results])),
-            "judged_correct": round(sum(result.correct is True for result in results) / len(results), 4),
+            "judged_correct": round(_mean(result.correct is True for result in results), 4),
             "num_judge_failed": sum(result.correct is None for result in results),
-            "mean_actions": round(sum(result.num_actions for result in results) / len(results), 2),
+            "mean_actions": round(_mean(result.num_actions for result in results), 2),
+            "mean_turns": round(_mean(result.num_turns for result in results), 2),
+            "mean_tokens": round(_mean(result.num_tokens for result in results), 1),
             "statuses": dict(sorted(Counter(str(result.status) for result in results).items())),
             "by_kind": {kind: _entry(value) for kind, value in by_kind.items()},
+            "by_hops": {hops: _entry(value) for hops, value in by_hops.items()},
             "by_rewrites": {number: _entry(value) for number, value in by_rewrites.items()},
+            "cost": costs[name].as_json() if name in costs else {},
         }
     return systems
+
+
+def _mean(values: Iterable[float]) -> float:
+    listed = list(values)
+    return sum(listed) / len(listed)
 
 
 def _entry(value: Score) -> dict[str, JsonValue]:

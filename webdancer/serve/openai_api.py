@@ -1,4 +1,4 @@
-"""Serves any chat model behind an OpenAI-compatible HTTP API: `/v1/chat/completions` (streaming too) and `/v1/models`.
+"""Serves any chat model behind an OpenAI-compatible HTTP API: chat completions, completions (both stream) and models.
 
 The ordinary openai clients work against it. A reply is complete before its first byte is sent, also when it is streamed,
 so that a model that fails is an HTTP status and never a torn stream. Stop strings and `max_tokens` are applied here where
@@ -7,14 +7,11 @@ the model did not apply them itself.
 
 import asyncio
 import contextlib
-import json
 import logging
-import re
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 import uvicorn
 from fastapi import FastAPI, Request
@@ -22,13 +19,20 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response, StreamingResponse
 from starlette.exceptions import HTTPException
 
-from webdancer.errors import ConfigError, ContextFullError, ModelError
-from webdancer.llm.protocol import ChatModel, ChatReply
-from webdancer.serve.wire import ChatRequest
+from webdancer.errors import BadRequestError, ConfigError, ContextFullError, ModelError
+from webdancer.llm.protocol import ChatModel, ChatReply, CompletionModel, Sampling
+from webdancer.serve.replies import (
+    chat_completion,
+    chat_events,
+    cut_at_stop,
+    cut_to_length,
+    dumps,
+    text_completion,
+    text_events,
+)
+from webdancer.serve.wire import ChatRequest, CompletionRequest
 
 _log = logging.getLogger(__name__)
-_PIECE = re.compile(r"\s*\w{1,12}|\s*[^\w\s]|\s+")
-"""What counts as a token where the model does not count, and what one streamed chunk holds."""
 _KEEPALIVE_S = 75
 """Idle connections stay open for longer than clients keep them, so that none meets one that is closing."""
 _GRACE_S = 2
@@ -69,11 +73,25 @@ def create_app(models: Mapping[str, ChatModel]) -> FastAPI:
 
     @app.post("/v1/chat/completions")
     async def chat_completions(request: ChatRequest) -> Response:
-        reply = await _answer(known(request.model), request)
+        sampling = request.sampling()
+        model = known(request.model)
+        reply = await _answer(model.chat(request.chat_messages(), sampling), sampling, param="messages")
         head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": request.model}
         if request.stream:
-            return StreamingResponse(_events(head, reply, request), media_type="text/event-stream")
-        return _json(head | {"object": "chat.completion"} | _completion(reply))
+            return StreamingResponse(chat_events(head, reply, request), media_type="text/event-stream")
+        return _json(head | chat_completion(reply, request))
+
+    @app.post("/v1/completions")
+    async def completions(request: CompletionRequest) -> Response:
+        sampling = request.sampling()
+        model = known(request.model)
+        if not isinstance(model, CompletionModel):
+            raise _Refused(400, f"The model {request.model!r} only chats; use /v1/chat/completions.", param="model")
+        reply = await _answer(model.complete(request.prompt, sampling), sampling, param="prompt")
+        head = {"id": f"cmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": request.model}
+        if request.stream:
+            return StreamingResponse(text_events(head, reply, request), media_type="text/event-stream")
+        return _json(head | text_completion(reply, request))
 
     _add_error_handlers(app)
     return app
@@ -132,86 +150,18 @@ class _Server(uvicorn.Server):
         self._on_started()
 
 
-async def _answer(model: ChatModel, request: ChatRequest) -> ChatReply:
-    """The model's reply, cut at stop strings and `max_tokens`."""
-    sampling = request.sampling()
+async def _answer(replying: Awaitable[ChatReply], sampling: Sampling, *, param: str) -> ChatReply:
+    """The model's reply, cut at stop strings and `max_tokens`; `param` names the field that holds the model's input."""
     try:
-        reply = await model.chat(request.chat_messages(), sampling)
+        reply = await replying
     except ContextFullError as error:
-        raise _Refused(400, str(error), param="messages", code="context_length_exceeded") from error
+        raise _Refused(400, str(error), param=param, code="context_length_exceeded") from error
+    except BadRequestError as error:
+        raise _Refused(400, str(error), param=param) from error
     except ModelError as error:
         raise _Refused(502, str(error), code="model_error") from error
-    reply = _cut_at_stop(reply, sampling.stop)
-    return reply if sampling.max_tokens is None else _cut_to_length(reply, sampling.max_tokens)
-
-
-def _cut_at_stop(reply: ChatReply, stop: tuple[str, ...]) -> ChatReply:
-    """Cut the content before the first stop string; the count of tokens shrinks with the text."""
-    found = [at for text in stop if (at := reply.content.find(text)) >= 0]
-    if not found:
-        return reply
-    content = reply.content[: min(found)]
-    num_reasoning = len(_PIECE.findall(reply.reasoning or ""))
-    num_pieces = num_reasoning + len(_PIECE.findall(reply.content))
-    num_kept = num_reasoning + len(_PIECE.findall(content))
-    num_tokens = reply.usage.completion_tokens * num_kept // num_pieces
-    usage = reply.usage.model_copy(update={"completion_tokens": num_tokens})
-    return replace(reply, content=content, finish="stop", usage=usage)
-
-
-def _cut_to_length(reply: ChatReply, max_tokens: int) -> ChatReply:
-    """Cut reasoning and content together to `max_tokens` by the model's own count, else by words and marks.
-
-    With the model's count only the total is known: the text is then cut to the same share of its pieces.
-    """
-    reasoning, content = _PIECE.findall(reply.reasoning or ""), _PIECE.findall(reply.content)
-    num_pieces = len(reasoning) + len(content)
-    num_tokens = reply.usage.completion_tokens or num_pieces
-    if num_tokens <= max_tokens or reply.finish == "length":
-        return reply
-    num_kept = num_pieces * max_tokens // num_tokens
-    return replace(
-        reply,
-        reasoning="".join(reasoning[:num_kept]) or None,
-        content="".join(content[: max(0, num_kept - len(reasoning))]),
-        finish="length",
-        usage=reply.usage.model_copy(update={"completion_tokens": max_tokens}),
-    )
-
-
-def _completion(reply: ChatReply) -> dict[str, object]:
-    message: dict[str, object] = {"role": "assistant", "content": reply.content, "refusal": None}
-    if reply.reasoning is not None:
-        message["reasoning_content"] = reply.reasoning
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reply.finish}
-    return {"choices": [choice], "usage": _usage(reply)}
-
-
-def _usage(reply: ChatReply) -> dict[str, int]:
-    prompt, completion = reply.usage.prompt_tokens, reply.usage.completion_tokens
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
-
-
-async def _events(head: dict[str, object], reply: ChatReply, request: ChatRequest) -> AsyncIterator[bytes]:
-    """The reply as server-sent events: role, reasoning, content, finish, usage where asked for, `[DONE]`."""
-    with_usage = request.stream_options is not None and request.stream_options.include_usage
-
-    def event(choices: list[object], usage: dict[str, int] | None = None) -> bytes:
-        chunk = head | {"object": "chat.completion.chunk", "choices": choices}
-        return b"data: " + _dumps(chunk | {"usage": usage} if with_usage else chunk) + b"\n\n"
-
-    def delta(value: dict[str, object], finish: str | None = None) -> bytes:
-        return event([{"index": 0, "delta": value, "logprobs": None, "finish_reason": finish}])
-
-    yield delta({"role": "assistant", "content": ""})
-    for piece in _PIECE.findall(reply.reasoning or ""):
-        yield delta({"reasoning_content": piece})
-    for piece in _PIECE.findall(reply.content):
-        yield delta({"content": piece})
-    yield delta({}, reply.finish)
-    if with_usage:
-        yield event([], _usage(reply))
-    yield b"data: [DONE]\n\n"
+    reply = cut_at_stop(reply, sampling.stop)
+    return reply if sampling.max_tokens is None else cut_to_length(reply, sampling.max_tokens)
 
 
 def _add_error_handlers(app: FastAPI) -> None:
@@ -230,7 +180,9 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     async def http(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return _error(error.status_code, f"{error.detail} (this server has /v1/chat/completions and /v1/models)")
+        return _error(
+            error.status_code, f"{error.detail} (this server has /v1/chat/completions, /v1/completions and /v1/models)"
+        )
 
     async def crashed(request: Request, error: Exception) -> Response:
         return _error(500, f"the server failed: {type(error).__name__}")
@@ -251,9 +203,4 @@ def _error(status: int, message: str, *, param: str | None = None, code: str | N
 
 
 def _json(value: object, *, status: int = 200) -> Response:
-    return Response(_dumps(value), status_code=status, media_type="application/json")
-
-
-def _dumps(value: object) -> bytes:
-    """UTF-8 JSON; half surrogate pairs, which models can write, become `?`."""
-    return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
+    return Response(dumps(value), status_code=status, media_type="application/json")

@@ -1,0 +1,43 @@
+"""Opens the checkpoints of a run as agents. torch is loaded only here, when one is opened."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from webdancer.config import Config, PolicySettings
+from webdancer.errors import ConfigError
+
+if TYPE_CHECKING:
+    from webdancer.train.policy import Policy
+
+CHECKPOINTS = ("base", "sft", "rl")
+"""The systems that are a checkpoint: the policy before training, after SFT and after RL."""
+
+
+def checkpoint_of(system: str, run: Path, config: Config) -> Path:
+    """The folder of a checkpoint of a run.
+
+    Raises:
+        ConfigError: the base is no folder and cannot be had.
+    """
+    if system != "base":
+        return run / system
+    from webdancer.train.model import resolve_base
+
+    return resolve_base(config.policy.base)
+
+
+@asynccontextmanager
+async def open_policy(path: Path, settings: PolicySettings) -> AsyncIterator["Policy"]:
+    """A checkpoint with its engine running.
+
+    Raises:
+        ConfigError: the folder holds no checkpoint.
+    """
+    if not (path / "config.json").is_file():
+        raise ConfigError(f"{path}: no checkpoint here (there is no config.json); train one with: webdancer run RUN")
+    from webdancer.train.policy import Policy
+
+    async with Policy(path, settings) as policy:
+        yield policy
