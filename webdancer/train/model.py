@@ -5,10 +5,14 @@ computed in float32 and only where a token of the policy is predicted: with a la
 would be most of the memory.
 """
 
+import contextlib
 import copy
+import json
 import math
 import os
 import shutil
+import warnings
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -20,6 +24,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as hf_logging
 
 from webdancer.config import PolicySettings
 from webdancer.errors import ConfigError
@@ -70,14 +75,16 @@ def load_model(path: Path, policy: PolicySettings) -> PreTrainedModel:
     Under LoRA the result is peft's wrapper, which answers to the same calls, and only the adapters want gradients. The
     adapters start from torch's random stream: seed it first.
     """
+    hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="sdpa")
     if policy.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False})
     if policy.lora_rank:
         lora = LoraConfig(
             r=policy.lora_rank, lora_alpha=policy.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM"
         )
-        model = get_peft_model(model, lora)
+        with _old_names_allowed():
+            model = get_peft_model(model, lora)
     return cast(PreTrainedModel, model.train())
 
 
@@ -165,6 +172,7 @@ def save_checkpoint(model: nn.Module, tokenizer: PreTrainedTokenizerBase, out: P
 
     LoRA adapters are merged into the weights, and kept beside them in `adapter/`. The model is left as it was.
     """
+    hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     out.mkdir(parents=True, exist_ok=True)
     temporary = out / ".checkpoint.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
@@ -178,12 +186,9 @@ def save_checkpoint(model: nn.Module, tokenizer: PreTrainedTokenizerBase, out: P
     state = {
         name: halves.setdefault(id(weight), _half(weight)) for name, weight in causal.state_dict(keep_vars=True).items()
     }
-    before = causal.config.dtype
-    causal.config.dtype = torch.bfloat16
-    try:
-        causal.save_pretrained(temporary, state_dict=state, max_shard_size="1000GB")
-    finally:
-        causal.config.dtype = before
+    causal.save_pretrained(temporary, state_dict=state, max_shard_size="1000GB")
+    config = json.loads((temporary / "config.json").read_text())
+    (temporary / "config.json").write_text(json.dumps({**config, "dtype": "bfloat16"}, indent=2) + "\n")
     tokenizer.save_pretrained(temporary)
     _put_in_place(temporary, out)
 
@@ -194,7 +199,16 @@ def _half(weight: Tensor) -> Tensor:
 
 def _merged_copy(model: PeftModel) -> nn.Module:
     """The base model with the adapters merged in, as a copy in float32."""
-    return cast(nn.Module, copy.deepcopy(model).float().merge_and_unload())
+    with _old_names_allowed():
+        return cast(nn.Module, copy.deepcopy(model).float().merge_and_unload())
+
+
+@contextlib.contextmanager
+def _old_names_allowed() -> Iterator[None]:
+    """peft 0.21 calls a method of transformers by a name that transformers 5.23 warns about."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*gradient_checkpointing", category=FutureWarning)
+        yield
 
 
 def _put_in_place(temporary: Path, out: Path) -> None:
