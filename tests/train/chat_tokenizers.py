@@ -9,6 +9,8 @@ from functools import cache
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from webdancer.train.tokenizer import build_tokenizer as build_tiny
+
 CONTROLS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>")
 THINK, CALL, ANSWER = ("<think>", "</think>"), ("<tool_call>", "</tool_call>"), ("<answer>", "</answer>")
 RESPONSE = ("<tool_response>", "</tool_response>")
@@ -128,11 +130,17 @@ def _merged(*, added: bool) -> PreTrainedTokenizerFast:
     return wrap(backend, controls=CONTROLS if added else (), plain=(*TURN_TAGS, *RESPONSE) if added else ())
 
 
+def _tiny() -> PreTrainedTokenizerFast:
+    """As the tiny base model's is made."""
+    return build_tiny(_TEXT, vocab_size=400)
+
+
 BUILDERS = {
     "qwen25": _qwen25,
     "qwen3": _qwen3,
     "qwq": _qwq,
     "special": _special,
+    "tiny": _tiny,
     "bare": _bare,
     "led": _led,
     "merged": lambda: _merged(added=True),
