@@ -197,12 +197,12 @@ async def test_cancelling_goes_through():
         await task
 
 
-async def test_a_failing_tool_is_an_observation_with_its_type():
+async def test_a_missing_page_is_an_observation_with_its_type():
     missing = call_turn("a", "visit", url="http://w.example/No", goal="g")
     trajectory = await run([missing, ANSWER])
     assert trajectory.status is Status.ANSWERED
     assert trajectory.steps[0].observation == "Error: http://w.example/No: no page at http://w.example/No"
-    assert trajectory.steps[0].error is ToolError.TOOL_FAILED
+    assert trajectory.steps[0].error is ToolError.PAGE_NOT_FOUND
 
 
 async def test_two_runs_differ_only_in_time():
