@@ -106,6 +106,10 @@ class Draw(NamedTuple):
     def group_id(self) -> str:
         return f"{self.position:06d}-{self.qa.id}"
 
+    def rollout_id(self, number: int) -> str:
+        """The id of one of its rollouts, which is its episode's name at the engine too."""
+        return f"{self.group_id}-r{number}"
+
 
 class QuestionOrder:
     """The questions in an order of their own each epoch, without end; it follows from the seed alone.
@@ -154,14 +158,26 @@ class Roller:
         if settings.deterministic:
             changes["max_seconds"] = _NEVER_S  # an episode's end may not hang on the machine's speed
         self._agent_settings = agent_settings.model_copy(update=changes)
-        self._slots = asyncio.Semaphore(settings.concurrency)
+        self._slots = asyncio.Semaphore(max(settings.concurrency, settings.rollouts_per_group))
 
-    async def group(self, draw: Draw, *, policy_version: int) -> RolloutGroup:
-        """All rollouts of one question, at most `concurrency` episodes of all groups at once."""
+    def open(self, draw: Draw) -> list[RolloutEpisode]:
+        """The policy's side of a group's episodes, announced to the engine."""
+        return [self._policy.episode(draw.rollout_id(number)) for number in range(self._settings.rollouts_per_group)]
+
+    async def group(
+        self, draw: Draw, *, policy_version: int, episodes: Sequence[RolloutEpisode] | None = None
+    ) -> RolloutGroup:
+        """All rollouts of one question, at most `concurrency` episodes of all groups at once.
+
+        Args:
+            episodes: from `open`; without them each is opened when it begins.
+        """
+        numbers = range(self._settings.rollouts_per_group)
+        opened: Sequence[RolloutEpisode | None] = episodes or [None] * len(numbers)
         async with asyncio.TaskGroup() as tasks:
             started = [
-                tasks.create_task(self._rollout(draw, number, policy_version))
-                for number in range(self._settings.rollouts_per_group)
+                tasks.create_task(self._rollout(draw, number, episode, policy_version))
+                for number, episode in zip(numbers, opened, strict=True)
             ]
         results = [task.result() for task in started]
         rollouts = [result for result in results if isinstance(result, Rollout)]
@@ -173,10 +189,13 @@ class Roller:
             num_dropped={reason: dropped[reason] for reason in DropReason if dropped[reason]},
         )
 
-    async def _rollout(self, draw: Draw, number: int, policy_version: int) -> Rollout | DropReason:
-        rollout_id = f"{draw.group_id}-r{number}"
+    async def _rollout(
+        self, draw: Draw, number: int, episode: RolloutEpisode | None, policy_version: int
+    ) -> Rollout | DropReason:
+        rollout_id = draw.rollout_id(number)
         async with self._slots:
-            episode = self._policy.episode(rollout_id)
+            if episode is None:
+                episode = self._policy.episode(rollout_id)
             try:
                 trajectory = await self._episode(episode, draw, number, rollout_id)
                 tokens = episode.sequence()
