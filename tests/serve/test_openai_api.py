@@ -21,7 +21,7 @@ from webdancer.errors import ConfigError, ContextFullError, ModelError
 from webdancer.llm.client import OpenAIChatModel
 from webdancer.llm.protocol import ChatModel, ChatReply, Message, Sampling
 from webdancer.records import Usage
-from webdancer.serve import openai_api, replies
+from webdancer.serve import replies
 from webdancer.serve.openai_api import create_app, serve
 
 

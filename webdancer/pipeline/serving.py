@@ -42,7 +42,7 @@ async def _open(model: str, config: Config | None) -> AsyncIterator[Mapping[str,
     path, settings = _checkpoint(model, config)
     async with open_policy(path, settings) as policy:
         name = path.name
-        yield {name: ServedCheckpoint(policy, name=name)}
+        yield {name: ServedCheckpoint(policy.tokens, policy.engine, name=name)}
 
 
 def _checkpoint(model: str, config: Config | None) -> tuple[Path, PolicySettings]:

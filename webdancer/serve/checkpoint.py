@@ -14,19 +14,19 @@ from webdancer.llm.protocol import ChatReply, Message, SampledToken, Sampling
 from webdancer.records import Usage
 
 if TYPE_CHECKING:
-    from webdancer.train.policy import Policy
+    from webdancer.train.engine import TorchEngine
+    from webdancer.train.tokens import ChatTokens
 
 _SILENT = ("<|im_end|>", "<|endoftext|>")
 """Tokens that end a turn as they should. One that breaks off otherwise stays in the text, where the reader can see it."""
 
 
 class ServedCheckpoint:
-    """An opened policy behind the chat protocol and the protocol of bare completions."""
+    """A running engine behind the chat protocol and the protocol of bare completions."""
 
-    def __init__(self, policy: "Policy", *, name: str) -> None:
+    def __init__(self, tokens: "ChatTokens", engine: "TorchEngine", *, name: str) -> None:
         self.name = name
-        self._tokens, self._engine = policy.tokens, policy.engine
-        self._max_tokens = policy.max_context
+        self._tokens, self._engine = tokens, engine
         self._numbers = itertools.count()
 
     async def chat(self, messages: Sequence[Message], sampling: Sampling) -> ChatReply:
@@ -62,7 +62,7 @@ class ServedCheckpoint:
         wanted = TokenSampling(
             temperature=1.0 if sampling.temperature is None else sampling.temperature,
             top_p=1.0 if sampling.top_p is None else sampling.top_p,
-            max_tokens=sampling.max_tokens or self._max_tokens,
+            max_tokens=sampling.max_tokens or self._engine.max_context,
             seed=secrets.randbits(31) if sampling.seed is None else sampling.seed % (1 << 31),
         )
         try:
