@@ -87,7 +87,9 @@ async def test_a_missing_page_is_a_visible_failure_beside_the_others():
 
 async def test_a_tool_s_own_failure_counts_before_a_missing_page():
     web = MemoryWeb({"http://w.example/slow": ToolFailure("connection refused")})
-    result = await toolbox(web).call("visit", {"url": ["http://w.example/Nowhere", "http://w.example/slow"], "goal": "g"})
+    result = await toolbox(web).call(
+        "visit", {"url": ["http://w.example/Nowhere", "http://w.example/slow"], "goal": "g"}
+    )
     assert result.error is ToolError.TOOL_FAILED
 
 
