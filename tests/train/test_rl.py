@@ -1,0 +1,259 @@
+"""Reinforcement learning as a whole, on a policy that has two words to choose from: it learns, resumes, and tells what it did."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.fixtures import RuleModel
+from tests.train import rl_bandit
+from tests.train.rl_bandit import QUESTIONS, cold_start, metrics_of, run_rl
+from tests.train.rl_toys import run_processes
+from webdancer.config import RlSettings
+from webdancer.errors import TrainError
+from webdancer.records import Status
+from webdancer.store import read_records
+from webdancer.train.dapo import GroupSignal
+from webdancer.train.policy import Policy
+from webdancer.train.rl import RlProgress
+from webdancer.train.rl_batch import Collector, GroupSummary
+from webdancer.train.rl_metrics import KeptRollout, rollout_metrics
+from webdancer.train.rollout import DropReason, RolloutGroup
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return cold_start(tmp_path_factory.mktemp("base"), num_steps=150)
+
+
+def without_costs(out: Path) -> list[dict[str, float]]:
+    """The metrics that may not differ between an undisturbed run and one that was resumed."""
+    return [
+        {
+            name: value
+            for name, value in line.items()
+            if not name.startswith(("seconds", "tool_calls")) and "_per_s" not in name
+        }
+        for line in metrics_of(out)
+    ]
+
+
+async def test_reward_rises(base: Path, tmp_path: Path):
+    seen: list[RlProgress] = []
+    result = await run_rl(base, tmp_path, num_steps=7, groups_per_step=6, learning_rate=1e-3, on_progress=seen.append)
+    lines = metrics_of(tmp_path)
+    rates = [line["solve_rate"] for line in lines]
+    assert rates[0] < 0.65
+    assert sum(rates[-2:]) / 2 > 0.85
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6, 7]
+    assert result.num_rollouts == sum(line["rollouts"] for line in lines)
+    assert (result.num_steps, result.num_updates, result.num_skipped_steps) == (7, 14, 0)
+    assert result.solve_rate == rates[-1]
+    assert [p.step for p in seen if p.num_groups == 0] == [1, 2, 3, 4, 5, 6, 7]
+    for line in lines:
+        # The engine samples what the trainer computes, and an update starts from the policy that sampled.
+        assert line["logprob_gap_max"] < 1e-3
+        assert line["groups"] == line["groups_trained"] + line["groups_all_right"] + line["groups_all_wrong"]
+        assert line["seconds_rollout"] + line["seconds_update"] + line["seconds_sync"] <= line["seconds"]
+        assert 1.9 < line["turns_per_episode"] < 4
+        assert line["tool_calls_cached"] >= line["tool_calls"] - 30
+    assert list((tmp_path / "tensorboard").iterdir())
+    assert not list((tmp_path / "groups").iterdir())
+
+
+async def test_rollouts_to_read_and_a_checkpoint_to_use(base: Path, tmp_path: Path):
+    await run_rl(base, tmp_path, num_steps=2, num_kept_rollouts=2)
+    kept = list(read_records(tmp_path / "rollouts.jsonl", KeptRollout))
+    assert [rollout.step for rollout in kept] == [1] * 16 + [2] * 16
+    for rollout in kept:
+        assert rollout.trajectory.question in QUESTIONS
+        assert rollout.reward.answer == float(rollout.trajectory.answer == "blue")
+        assert rollout.advantage * (rollout.reward.total - 0.5) > 0
+    async with Policy(tmp_path, rl_bandit.POLICY) as policy:
+        assert policy.name
+    before, after = load_file(base / "model.safetensors"), load_file(tmp_path / "model.safetensors")
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+async def test_a_batch_without_signal_is_skipped_and_counted(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    wrong = json.dumps({"reason": "", "correct": False})
+    monkeypatch.setattr(rl_bandit, "judge", lambda: RuleModel(lambda _: wrong))
+    result = await run_rl(base, tmp_path, num_steps=2, groups_per_step=2, max_extra_rounds=1)
+    assert (result.num_skipped_steps, result.num_updates) == (2, 0)
+    for line in metrics_of(tmp_path):
+        assert (line["groups"], line["groups_all_wrong"], line["groups_trained"], line["rounds"]) == (4, 4, 0, 2)
+        assert line["trained_tokens"] == 0
+    before, after = load_file(base / "model.safetensors"), load_file(tmp_path / "model.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+async def test_without_dynamic_sampling_every_group_is_trained(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    wrong = json.dumps({"reason": "", "correct": False})
+    monkeypatch.setattr(rl_bandit, "judge", lambda: RuleModel(lambda _: wrong))
+    result = await run_rl(base, tmp_path, num_steps=1, groups_per_step=3, dynamic_sampling=False)
+    assert result.num_updates == 2
+    (line,) = metrics_of(tmp_path)
+    assert (line["groups"], line["groups_all_wrong"], line["groups_trained"], line["rounds"]) == (3, 3, 3, 1)
+
+
+async def test_a_judge_that_never_answers_ends_the_training(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(rl_bandit, "judge", lambda: RuleModel(lambda _: "no idea"))
+    with pytest.raises(TrainError, match=r"not one rollout of 4 questions .*judge_failed"):
+        await run_rl(base, tmp_path)
+
+
+async def test_more_steps_go_on_where_the_training_ended_and_other_settings_do_not(base: Path, tmp_path: Path):
+    await run_rl(base, tmp_path / "a", num_steps=1, deterministic=True)
+    await run_rl(base, tmp_path / "a", num_steps=2, deterministic=True)
+    await run_rl(base, tmp_path / "b", num_steps=2, deterministic=True)
+    assert without_costs(tmp_path / "a") == without_costs(tmp_path / "b")
+    with pytest.raises(TrainError, match="other questions, settings"):
+        await run_rl(base, tmp_path / "a", num_steps=3, deterministic=True, learning_rate=1.0)
+
+
+SETTINGS = {"num_steps": 4, "save_every_steps": 2, "deterministic": True, "concurrency": 16, "learning_rate": 1e-3}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("undisturbed")
+    asyncio.run(run_rl(base, out, **SETTINGS))
+    return out
+
+
+@pytest.mark.parametrize(
+    ("kill_at", "num_saved"),
+    [
+        # in the fourth step: its first wave of two groups is written, the second half; the first two steps are in the state
+        ("3.3", lambda lines: sum(line["groups"] for line in lines[:3]) + 2),
+        # in the first wave, of which half is written: nothing is taken over
+        pytest.param("0.1", lambda lines: 0, marks=pytest.mark.slow),
+        # behind the first step's update, which no state holds: its groups are
+        pytest.param("1.0", lambda lines: lines[0]["groups"], marks=pytest.mark.slow),
+    ],
+)
+async def test_killed_and_resumed_is_bit_identical(
+    base: Path, undisturbed: Path, tmp_path: Path, kill_at: str, num_saved: Callable[[list[dict[str, float]]], float]
+):
+    command = [sys.executable, "-m", "tests.train.rl_bandit", str(base), str(tmp_path), json.dumps(SETTINGS), kill_at]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    _, errors = await process.communicate()
+    assert process.returncode == -signal.SIGKILL, errors.decode()[-2000:]
+    finished = {
+        group.position for path in (tmp_path / "groups").glob("*.jsonl") for group in read_records(path, RolloutGroup)
+    }
+    assert finished
+    seen: list[RlProgress] = []
+    await run_rl(base, tmp_path, on_progress=seen.append, **SETTINGS)
+    num_groups = sum(line["groups"] for line in metrics_of(undisturbed))
+    assert num_groups - sum(p.num_groups > 0 for p in seen) == num_saved(metrics_of(undisturbed))
+    for name, weight in load_file(undisturbed / "model.safetensors").items():
+        assert torch.equal(weight, load_file(tmp_path / "model.safetensors")[name]), name
+    states = [torch.load(out / "state" / "step-00000004.pt", weights_only=True) for out in (undisturbed, tmp_path)]
+    for name, weight in states[0]["learner"]["weights"].items():
+        assert torch.equal(weight, states[1]["learner"]["weights"][name]), name
+    assert without_costs(tmp_path) == without_costs(undisturbed)
+    kept = [[r.id for r in read_records(out / "rollouts.jsonl", KeptRollout)] for out in (undisturbed, tmp_path)]
+    assert kept[0] == kept[1]
+
+
+async def test_rollouts_of_an_interrupted_step_are_used_again(base: Path, tmp_path: Path):
+    """Not deterministic: single groups are taken over."""
+
+    class StopError(Exception):
+        pass
+
+    def stop(progress: RlProgress) -> None:
+        if (progress.step, progress.num_groups) == (1, 3):
+            raise StopError
+
+    with pytest.raises(StopError):
+        await run_rl(base, tmp_path, num_steps=2, save_every_steps=1, on_progress=stop)
+    before = list(read_records(tmp_path / "groups" / "step-000001-rank0.jsonl", RolloutGroup))
+    assert 3 <= len(before) <= 4  # one that was about to end may still have ended
+    seen: list[RlProgress] = []
+    await run_rl(base, tmp_path, num_steps=2, save_every_steps=1, num_kept_rollouts=99, on_progress=seen.append)
+    line = metrics_of(tmp_path)[1]
+    assert sum(p.num_groups > 0 for p in seen) == line["groups"] - len(before)
+    kept = {
+        rollout.trajectory.id: rollout.trajectory for rollout in read_records(tmp_path / "rollouts.jsonl", KeptRollout)
+    }
+    reused = [r.trajectory for group in before if group.signal is GroupSignal.MIXED for r in group.rollouts]
+    assert reused
+    assert all(kept[trajectory.id] == trajectory for trajectory in reused)
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_questions_and_end_with_one_policy(base: Path, tmp_path: Path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\nfrom tests.train.rl_bandit import main\nmain(sys.argv[1], sys.argv[2], sys.argv[3], '')\n"
+    )
+    settings = json.dumps({"num_steps": 3, "groups_per_step": 5, "save_every_steps": 5, "learning_rate": 1e-3})
+    run_processes(script, str(base), str(tmp_path / "out"), settings, num_processes=2)
+    lines = metrics_of(tmp_path / "out")
+    assert [line["step"] for line in lines] == [1, 2, 3]
+    assert all(line["groups"] >= 5 and line["logprob_gap_max"] < 1e-3 for line in lines)
+    assert lines[0]["rollouts"] == 8 * lines[0]["groups"]
+
+
+def summary(position: int, signal: GroupSignal | None, **values: object) -> GroupSummary:
+    plain = {
+        "num_rollouts": 4, "num_dropped": {}, "statuses": {Status.ANSWERED: 4}, "reward": 2.0, "format": 4.0, "answer": 2.0,
+        "num_tokens": 400, "num_sampled": 100, "num_turns": 12, "num_actions": 8,
+    }  # fmt: skip
+    return GroupSummary(position=position, signal=signal, **{**plain, **values})  # type: ignore[arg-type]
+
+
+def test_metrics_count_all_groups_that_were_asked_for():
+    found = [
+        summary(0, GroupSignal.MIXED),
+        summary(1, GroupSignal.ALL_RIGHT, answer=4.0, reward=4.0),
+        summary(2, GroupSignal.ALL_WRONG, answer=0.0, reward=0.0, statuses={Status.STEP_LIMIT: 3, Status.ANSWERED: 1}),
+        summary(3, None, num_rollouts=0, answer=0.0, reward=0.0, format=0.0, num_tokens=0, num_sampled=0, num_turns=0,
+                num_actions=0, statuses={}, num_dropped={DropReason.TOOL_FAILED: 4}),
+    ]  # fmt: skip
+    metrics = rollout_metrics(found, num_trained=1, num_rounds=2)
+    assert metrics["solve_rate"] == 0.5
+    assert (metrics["tokens_per_episode"], metrics["turns_per_episode"], metrics["actions_per_episode"]) == (100, 3, 2)
+    assert (metrics["groups_all_right"], metrics["groups_all_wrong"], metrics["groups_too_small"]) == (1, 1, 1)
+    assert (metrics["status_step_limit"], metrics["dropped_tool_failed"], metrics["dropped_judge_failed"]) == (3, 4, 0)
+
+
+@pytest.mark.parametrize(
+    ("num_mixed", "num_asked", "num_rounds", "size"),
+    [
+        (8, 8, 1, 0),  # full
+        (4, 8, 1, 8),  # 4 missing, half of the groups had a signal
+        (6, 8, 1, 3),  # 2 missing at three in four: 2.67
+        (1, 8, 1, 16),  # 7 missing at one in eight would be 56: bound at two batches
+        (0, 8, 1, 8),  # nothing known of the rate: one more batch
+        (4, 16, 3, 0),  # two extra rounds are spent
+    ],
+)
+def test_a_further_round_is_sized_by_what_is_missing_and_the_rate_seen(
+    num_mixed: int, num_asked: int, num_rounds: int, size: int, tmp_path: Path
+):
+    settings = RlSettings(groups_per_step=8, max_extra_rounds=2)
+    collector = Collector(None, None, settings=settings, accelerator=None, folder=tmp_path)  # type: ignore[arg-type]
+    found = [summary(n, GroupSignal.MIXED if n < num_mixed else GroupSignal.ALL_WRONG) for n in range(num_asked)]
+    assert collector._next_size(found, num_rounds) == size
