@@ -1,5 +1,6 @@
 """The records of a run as the tests compare them: sorted by id, without times."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -28,12 +29,17 @@ def without_times(value: JsonValue) -> JsonValue:
 
 
 def load_run(path: Path) -> dict[str, list[str]]:
-    """File name → its records, each as one line of JSON. Snapshots appear as their pages with aliases resolved."""
+    """File name → its records, each as one line of JSON. Snapshots appear as their pages
+    with aliases resolved, checkpoints as a digest of their weights."""
     files = [path / name for name in RECORD_FILES] + sorted((path / "eval").glob("*.jsonl"))
     loaded = {}
     for file in files:
         rows = [without_times(json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
         loaded[str(file.relative_to(path))] = sorted(json.dumps(row, sort_keys=True) for row in rows)
+    for name in ("sft", "rl"):
+        weights = path / name / "model.safetensors"
+        if weights.exists():
+            loaded[name] = [hashlib.sha256(weights.read_bytes()).hexdigest()]
     for name in ("snapshot", "heldout_snapshot"):
         with Snapshot.open(path / name) as snapshot:
             pages = [snapshot.page(url) for url in snapshot.urls()]

@@ -1,18 +1,30 @@
 """A checkpoint of random weights and a tokenizer of its own: small enough to be built and run within a test."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from webdancer.llm.prompts import load_prompt
 from webdancer.train.tokenizer import build_tokenizer
 
-TEXTS = ["Where was Ada Lunt born? In Velm, by the river Orsk.", "search visit answer query goal url think 0123456789"]
+SMALL_TEXTS = [
+    "Where was Ada Lunt born? In Velm, by the river Orsk.",
+    "search visit answer query goal url think 0123456789",
+]
 
 
-def build_checkpoint(path: Path, *, seed: int = 0) -> Path:
+AGENT_TEXTS = [
+    load_prompt("agent_brief"),
+    '{"name": "search", "arguments": {"query": [""]}} http://wiki.w7.example/wiki/',
+]
+"""What an agent reads again and again, so that an episode is some hundreds of tokens."""
+
+
+def build_checkpoint(path: Path, *, texts: Sequence[str] = SMALL_TEXTS, vocab_size: int = 300, seed: int = 0) -> Path:
     """Write a Qwen3 of some ten thousand parameters in Hugging Face format."""
-    tokenizer = build_tokenizer(TEXTS, vocab_size=300)
+    tokenizer = build_tokenizer(texts, vocab_size=vocab_size)
     config = Qwen3Config(
         vocab_size=len(tokenizer),
         hidden_size=32,

@@ -66,7 +66,7 @@ async def _agent(model: str | None, config: Config, models: Models) -> AsyncIter
         async with OpenAIChatModel(await _first_served(model)) as served:
             yield served
     else:
-        async with open_policy(Path(model), config.policy) as policy:
+        async with open_policy(Path(model), config.policy, name=Path(model).name) as policy:
             with closing(policy.episode("ask")) as episode:
                 yield episode
 

@@ -135,7 +135,7 @@ async def _answerer(
         yield _model_answerer(system, run, snapshot, models), Cost
         return
     settings = config.agent.model_copy(update={"force_answer": False})
-    async with open_policy(checkpoint_of(system, run.path, config), config.policy) as policy:
+    async with open_policy(checkpoint_of(system, run.path, config), config.policy, name=system) as policy:
 
         def read_engine() -> Cost:
             stats = policy.engine.stats

@@ -29,8 +29,8 @@ def checkpoint_of(system: str, run: Path, config: Config) -> Path:
 
 
 @asynccontextmanager
-async def open_policy(path: Path, settings: PolicySettings) -> AsyncIterator["Policy"]:
-    """A checkpoint with its engine running.
+async def open_policy(path: Path, settings: PolicySettings, *, name: str) -> AsyncIterator["Policy"]:
+    """A checkpoint with its engine running; its episodes say that their model is `name`.
 
     Raises:
         ConfigError: the folder holds no checkpoint.
@@ -40,4 +40,5 @@ async def open_policy(path: Path, settings: PolicySettings) -> AsyncIterator["Po
     from webdancer.train.policy import Policy
 
     async with Policy(path, settings) as policy:
+        policy.name = name  # where the checkpoint stands is no part of a record
         yield policy

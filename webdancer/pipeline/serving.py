@@ -40,8 +40,8 @@ async def _open(model: str, config: Config | None) -> AsyncIterator[Mapping[str,
         yield {scribe.name: scribe for scribe in (Scribe(mode=CotMode.SHORT), Scribe(mode=CotMode.LONG))}
         return
     path, settings = _checkpoint(model, config)
-    async with open_policy(path, settings) as policy:
-        name = path.name
+    name = path.name
+    async with open_policy(path, settings, name=name) as policy:
         yield {name: ServedCheckpoint(policy.tokens, policy.engine, name=name)}
 
 

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from webdancer.train.engine import TorchEngine
     from webdancer.train.tokens import ChatTokens
 
-_SILENT = ("<|im_end|>", "<|endoftext|>")
-"""Tokens that end a turn as they should. One that breaks off otherwise stays in the text, where the reader can see it."""
+_TURN_ENDS = ("<|im_end|>",)
+"""What ends a chat's turn as it should; it is left out. Any other stop stays in the text, where an agent's loop objects to it."""
+_TEXT_ENDS = (*_TURN_ENDS, "<|endoftext|>")
 
 
 class ServedCheckpoint:
@@ -35,7 +36,9 @@ class ServedCheckpoint:
         Raises:
             ContextFullError: the conversation leaves no room for a turn.
         """
-        return await self._generate(self._tokens.prompt(messages), sampling, given=self._tokens.prefill)
+        return await self._generate(
+            self._tokens.prompt(messages), sampling, ends=_TURN_ENDS, given=self._tokens.prefill
+        )
 
     async def complete(self, prompt: str | Sequence[int], sampling: Sampling) -> ChatReply:
         """What follows a text (in which control tokens are plain text) or token ids.
@@ -45,15 +48,15 @@ class ServedCheckpoint:
             BadRequestError: it is empty, or an id is not in the vocabulary.
         """
         if isinstance(prompt, str):
-            return await self._generate(self._tokens.text(prompt), sampling, given="")
+            return await self._generate(self._tokens.text(prompt), sampling, ends=_TEXT_ENDS)
         unknown = next((id_ for id_ in prompt if not 0 <= id_ < self._tokens.vocab_size), None)
         if unknown is not None:
             raise BadRequestError(
                 f"got the token id {unknown}, expected ids of 0 or more, below {self._tokens.vocab_size}"
             )
-        return await self._generate(list(prompt), sampling, given="")
+        return await self._generate(list(prompt), sampling, ends=_TEXT_ENDS)
 
-    async def _generate(self, ids: list[int], sampling: Sampling, *, given: str) -> ChatReply:
+    async def _generate(self, ids: list[int], sampling: Sampling, *, ends: Sequence[str], given: str = "") -> ChatReply:
         from webdancer.train.engine import TokenSampling
 
         if not ids:
@@ -71,7 +74,7 @@ class ServedCheckpoint:
             self._engine.release(session)
         sampled, logprobs, finish = generation
         usage = Usage(prompt_tokens=len(ids), completion_tokens=len(sampled), llm_calls=1)
-        if sampled and self._tokens.decode(sampled[-1:]) in _SILENT:
+        if sampled and self._tokens.decode(sampled[-1:]) in ends:
             sampled, logprobs = sampled[:-1], logprobs[:-1]
         tokens = [SampledToken(*token) for token in zip(sampled, self._texts(sampled), logprobs, strict=True)]
         reply = ChatReply(given + "".join(token.text for token in tokens), None, finish, usage, tuple(tokens))
