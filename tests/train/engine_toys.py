@@ -1,7 +1,8 @@
 """Very small random models of the supported architectures, and plain forward passes to compare the engine with."""
 
+import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
@@ -59,6 +60,12 @@ def largest_gap(model: PreTrainedModel, ids: Sequence[int], generation: Generati
         abs(float(expected[len(ids) + n - 1, id_]) - logprob)
         for n, (id_, logprob) in enumerate(zip(generation.token_ids, generation.logprobs, strict=True))
     )
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the event loop turn until `condition` holds."""
+    while not condition():  # noqa: ASYNC110 - the engine has no event for what is waited for here
+        await asyncio.sleep(0)
 
 
 def plain(max_tokens: int = 8, *, seed: int = 0, temperature: float = 1.0, top_p: float = 1.0) -> TokenSampling:

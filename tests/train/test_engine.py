@@ -100,7 +100,7 @@ async def test_the_system_prompt_is_shared_by_all_questions() -> None:
     """40 shared ids, 20 of their own: the second group takes 40, its second rollout all 59."""
     async with toy_engine(toy_model()) as engine:
         for session, seed in (("a", 1), ("b", 2), ("c", 2)):
-            await engine.generate(SYSTEM + [7 + seed] + some_ids(19, seed=seed), plain(2), session=session)
+            await engine.generate([*SYSTEM, 7 + seed, *some_ids(19, seed=seed)], plain(2), session=session)
     assert engine.stats.shared_tokens == 40 + 59
 
 
@@ -109,7 +109,7 @@ async def test_an_episode_that_is_over_leaves_its_opening_to_the_next() -> None:
     async with toy_engine(toy_model(), max_batch=1) as engine:
         await engine.generate(ids, plain(2), session="a")
         engine.release("a")
-        await engine.generate(ids + [9], plain(2), session="b")
+        await engine.generate([*ids, 9], plain(2), session="b")
     assert engine.stats.cached_tokens == 30
 
 

@@ -4,7 +4,7 @@ import asyncio
 import time
 
 import pytest
-from engine_toys import largest_gap, plain, some_ids, toy_engine, toy_model
+from engine_toys import largest_gap, plain, some_ids, toy_engine, toy_model, until
 
 from webdancer.errors import ContextFullError
 from webdancer.train.engine import Generation, TorchEngine
@@ -59,8 +59,7 @@ async def test_episodes_join_while_others_run() -> None:
     model = toy_model()
     async with toy_engine(model, stop_ids=[]) as engine:
         long = asyncio.create_task(engine.generate(some_ids(20, seed=1), plain(200), session="a"))
-        while engine.stats.num_steps < 50:
-            await asyncio.sleep(0)
+        await until(lambda: engine.stats.num_steps >= 50)
         await engine.generate(some_ids(20, seed=2), plain(20), session="b")
         assert not long.done()
         await long
@@ -89,8 +88,7 @@ async def test_a_cancelled_request_leaves_the_batch(num_steps: int) -> None:
     ids = some_ids(20, seed=1)
     async with toy_engine(model, max_batch=1, stop_ids=[]) as engine:
         task = asyncio.create_task(engine.generate(ids, plain(200), session="a"))
-        while engine.stats.num_steps < num_steps:
-            await asyncio.sleep(0)
+        await until(lambda: engine.stats.num_steps >= num_steps)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -105,8 +103,7 @@ async def test_a_cancelled_request_leaves_the_batch(num_steps: int) -> None:
 async def test_release_cancels_what_is_under_way() -> None:
     async with toy_engine(toy_model(), stop_ids=[]) as engine:
         task = asyncio.create_task(engine.generate(some_ids(20, seed=1), plain(200), session="a"))
-        while engine.stats.num_steps < 3:
-            await asyncio.sleep(0)
+        await until(lambda: engine.stats.num_steps >= 3)
         engine.release("a")
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -117,8 +114,7 @@ async def test_the_donor_of_a_prompt_is_cancelled_while_others_wait_for_it() -> 
     ids = some_ids(120, seed=1)
     async with toy_engine(model, prefill_tokens=16) as engine:
         tasks = [asyncio.create_task(engine.generate(ids, plain(4, seed=n), session=str(n))) for n in range(4)]
-        while engine.stats.prefilled_tokens < 30:
-            await asyncio.sleep(0)
+        await until(lambda: engine.stats.prefilled_tokens >= 30)
         tasks[0].cancel()
         generations = await asyncio.gather(*tasks[1:])
     assert all(largest_gap(model, ids, generation) < 1e-5 for generation in generations)

@@ -107,7 +107,7 @@ def test_streams_are_uniform_and_differ() -> None:
     keys = np.array([mix(seed) for seed in range(50)], dtype=np.uint64)
     streams = np.stack([uniforms(keys, np.full(50, n, dtype=np.uint64)) for n in range(2000)])
     assert streams.dtype == np.float32
-    assert 0 <= streams.min()
+    assert streams.min() >= 0
     assert streams.max() < 1
     assert abs(streams.mean() - 0.5) < 0.004  # 100,000 numbers: 4 standard errors
     correlations = np.corrcoef(streams.T)[~np.eye(50, dtype=bool)]
