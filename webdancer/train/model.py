@@ -28,6 +28,7 @@ from transformers.utils import logging as hf_logging
 
 from webdancer.config import PolicySettings
 from webdancer.errors import ConfigError
+from webdancer.train.attention import use_blocked_attention
 from webdancer.train.batches import Batch
 
 _MAX_LOGITS = 1 << 26
@@ -77,6 +78,8 @@ def load_model(path: Path, policy: PolicySettings) -> PreTrainedModel:
     """
     hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="sdpa")
+    if policy.dtype == "bfloat16" and device_of(policy).type == "cpu":
+        use_blocked_attention(model)
     if policy.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     if policy.lora_rank:
