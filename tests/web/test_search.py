@@ -188,6 +188,18 @@ class TestSnippets:
         assert SnippetMaker({"item": 1.0}).cut(text) == "Heading One | two item Next last"
         assert SnippetMaker({}).cut("") == ""
 
+    def test_a_window_does_not_open_with_a_word_that_comes_again_in_it(self) -> None:
+        text = (
+            "# Velda Press: what do you know?\n"
+            "I think the home city of Velda Press is Kesten.\n"
+            "Pretty sure the chief executive of Velda Press is Tom Orsk.\n"
+            "If I recall, the founder of Velda Press is Rosa Maria Lindqvist-Kestenholm of Lodos.\n"
+            "I heard the revenue of Velda Press is 1,954 crowns.\n"
+        )
+        snippet = SnippetMaker({"velda": 1.0, "press": 1.0, "founder": 2.0}).cut(text)
+        assert "If I recall, the founder of Velda Press is Rosa Maria Lindqvist-Kestenholm of Lodos." in snippet
+        assert snippet.startswith("… ")
+
     def test_words_have_borders(self) -> None:
         text = "anabasis " * 40 + "and then ana came"
         assert SnippetMaker({"ana": 1.0}).cut(text).endswith("and then ana came")

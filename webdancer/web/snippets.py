@@ -46,7 +46,8 @@ class SnippetMaker:
     def _best_window(self, positions: list[tuple[int, int, int]]) -> tuple[int, int]:
         """The stretch whose different words weigh most; the first of equals.
 
-        A window slides over the occurrences: `counts` says how often each word stands in it.
+        A window slides over the occurrences: `counts` says how often each word stands in it. It never opens with a word
+        that comes again later in it, so that it is as short as can be and what is around it gets more room.
         """
         best, best_weight = (0, 0), 0.0
         counts = [0] * len(self._needles)
@@ -55,7 +56,7 @@ class SnippetMaker:
             counts[number] += 1
             if counts[number] == 1:
                 weight += self._needles[number][1]
-            while left < index and end - positions[left][0] > _WINDOW_CHARS:
+            while left < index and (end - positions[left][0] > _WINDOW_CHARS or counts[positions[left][2]] > 1):
                 gone = positions[left][2]
                 counts[gone] -= 1
                 if counts[gone] == 0:
