@@ -25,6 +25,13 @@ def webdancer(*arguments: str) -> subprocess.CompletedProcess[str]:
         (("import", "{tmp}/none.jsonl", "--out", "{tmp}/o"), 1, "{tmp}/none.jsonl"),
         (("index", "{tmp}/none.warc", "--out", "{tmp}/o"), 1, "{tmp}/none.warc"),
         (("serve", "--model", "nobody"), 2, "--model: got 'nobody'"),
+        (("serve", "--model", "{tmp}/damaged"), 2, "{tmp}/damaged: no checkpoint here"),
+        (("rl", "{tmp}/r"), 2, "{tmp}/r holds no run"),
+        (
+            ("run", "{tmp}/r", "--config", "smal"),
+            2,
+            "cannot read the config file smal: No such file or directory; did you mean small?",
+        ),
         (("crawl", "http://a.example/", "--out", "{tmp}/s", "--max-pages", "0"), 2, "'crawl.max_pages': got 0"),
         (("crawl", "http://127.0.0.1:9/", "--out", "{tmp}/s"), 1, "not one page was stored from http://127.0.0.1:9/"),
         (("ask", " ", "--run", "{tmp}/none"), 2, "the question is empty"),
