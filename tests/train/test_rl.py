@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -95,6 +96,7 @@ async def test_a_batch_without_signal_is_skipped_and_counted(
     for line in metrics_of(tmp_path):
         assert (line["groups"], line["groups_all_wrong"], line["groups_trained"], line["rounds"]) == (4, 4, 0, 2)
         assert line["trained_tokens"] == 0
+        assert "loss" not in line
     before, after = load_file(base / "model.safetensors"), load_file(tmp_path / "model.safetensors")
     assert all(torch.equal(before[name], after[name]) for name in before)
 
@@ -123,7 +125,7 @@ async def test_more_steps_go_on_where_the_training_ended_and_other_settings_do_n
     await run_rl(base, tmp_path / "a", num_steps=2, deterministic=True)
     await run_rl(base, tmp_path / "b", num_steps=2, deterministic=True)
     assert without_costs(tmp_path / "a") == without_costs(tmp_path / "b")
-    with pytest.raises(TrainError, match="other questions, settings"):
+    with pytest.raises(TrainError, match="on other questions, with other settings"):
         await run_rl(base, tmp_path / "a", num_steps=3, deterministic=True, learning_rate=1.0)
 
 
@@ -174,6 +176,25 @@ async def test_killed_and_resumed_is_bit_identical(
     assert without_costs(tmp_path) == without_costs(undisturbed)
     kept = [[r.id for r in read_records(out / "rollouts.jsonl", KeptRollout)] for out in (undisturbed, tmp_path)]
     assert kept[0] == kept[1]
+
+
+async def test_rollouts_made_with_other_settings_are_never_taken_over(base: Path, tmp_path: Path):
+    class StopError(Exception):
+        pass
+
+    def stop(progress: RlProgress) -> None:
+        if progress.num_groups == 2:
+            raise StopError
+
+    with pytest.raises(StopError):
+        await run_rl(base, tmp_path, on_progress=stop)
+    with pytest.raises(TrainError, match="with other settings"):
+        await run_rl(base, tmp_path, num_steps=1, format_weight=0.5)
+    shutil.rmtree(tmp_path / "state")  # as somebody might do who wants to start anew
+    await run_rl(base, tmp_path, num_steps=1, format_weight=0.5, num_kept_rollouts=99)
+    kept = list(read_records(tmp_path / "rollouts.jsonl", KeptRollout))
+    assert kept
+    assert {rollout.reward.total for rollout in kept} <= {0.0, 0.5, 1.0}
 
 
 async def test_rollouts_of_an_interrupted_step_are_used_again(base: Path, tmp_path: Path):

@@ -13,6 +13,7 @@ the same call goes on from the saved state; rollouts that were finished since th
 
 import hashlib
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -306,14 +307,17 @@ class _Training:
         self._accelerator.wait_for_everyone()
 
     def _resume(self, fingerprint: str) -> None:
-        """Take up the newest state, if there is one."""
+        """Take up the newest state; where there is none, save the start, so that rollouts are never those of other settings."""
         saved = read_state(self._out / "state")
+        self._accelerator.wait_for_everyone()  # nobody writes before all have read
         if saved is None:
+            self._collector.forget_before(sys.maxsize)
+            self._save(fingerprint)
             return
         values = saved.values
         if values.pop("fingerprint") != fingerprint:
             raise TrainError(
-                f"{self._out / 'state'} holds a training on other questions, settings or another base; choose another "
+                f"{self._out} holds a training on other questions, with other settings or of another base; choose another "
                 "folder, or remove it to start anew"
             )
         self._learner.load_state_dict(values.pop("learner"))

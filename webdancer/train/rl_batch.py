@@ -137,7 +137,7 @@ class Collector:
         """Remove the groups of earlier steps, once a saved state makes them useless."""
         for path in self._folder.glob("step-*.jsonl"):
             if int(path.name.split("-")[1]) < step:
-                path.unlink()
+                path.unlink(missing_ok=True)  # several processes may be at it
 
     def _known(self, step: int) -> dict[int, RolloutGroup]:
         """Groups of this step that an earlier run had finished."""

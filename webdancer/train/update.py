@@ -28,6 +28,7 @@ class UpdateResult(NamedTuple):
     num_tokens: int
     """Sampled tokens trained on."""
     metrics: dict[str, float]
+    """Empty where there was nothing to train on."""
 
 
 def split_groups(positions: Sequence[int], *, num_parts: int) -> list[list[int]]:
@@ -68,11 +69,13 @@ class Updater:
             losses.append(part_sums.loss)
             sums, gap_max = sums.plus(part_sums), max(gap_max, part_gap)
         gap_max = float(self._accelerator.gather(torch.tensor([gap_max], device=self._accelerator.device)).max())
+        if not norms:
+            return UpdateResult(0, 0, {})
         metrics = {
             **sums.metrics(),
             "logprob_gap_max": gap_max,
-            "loss": sum(losses) / max(1, len(losses)),
-            "grad_norm": sum(norms) / max(1, len(norms)),
+            "loss": sum(losses) / len(losses),
+            "grad_norm": sum(norms) / len(norms),
             "learning_rate": learning_rate,
         }
         return UpdateResult(len(norms), int(sums.num_tokens), metrics)
