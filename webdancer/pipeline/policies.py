@@ -37,8 +37,11 @@ async def open_policy(path: Path, settings: PolicySettings, *, name: str) -> Asy
     """
     if not (path / "config.json").is_file():
         raise ConfigError(f"{path}: no checkpoint here (there is no config.json); train one with: webdancer run RUN")
+    from transformers.utils import logging as transformers_logging
+
     from webdancer.train.policy import Policy
 
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # our own bars are enough
     async with Policy(path, settings) as policy:
         policy.name = name  # where the checkpoint stands is no part of a record
         yield policy
