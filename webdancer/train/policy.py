@@ -61,7 +61,7 @@ class PolicyEpisode:
         if user is None:
             self._episode = EpisodeTokens(self._tokens, messages)
         assert self._episode is not None
-        ids = self._episode.token_ids if user is None else self._episode.after_user(user)
+        ids = list(self._episode.token_ids) if user is None else self._episode.after_user(user)
         generation = await self._engine.generate(ids, self._turn_sampling(sampling), session=self._key)
         if user is not None:
             self._episode.add_user(user)
