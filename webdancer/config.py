@@ -28,8 +28,8 @@ class Settings(BaseModel):
 class WorldSettings(Settings):
     """The embedded web. Ignored where `crawl.urls` names real sites."""
 
-    num_pages: int = Field(3000, ge=20)
-    num_heldout_pages: int = Field(1800, ge=20)
+    num_pages: int = Field(3400, ge=20)
+    num_heldout_pages: int = Field(2040, ge=20)
     seed: int = 7
     heldout_seed: int = 8
 

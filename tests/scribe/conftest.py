@@ -6,4 +6,4 @@ from embedded_pages import Embedded, build
 
 @pytest.fixture(scope="session")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Embedded:
-    return build(7, 850, tmp_path_factory.mktemp("embedded"))
+    return build(7, 963, tmp_path_factory.mktemp("embedded"))

@@ -31,7 +31,7 @@ async def served(world: World, log: Path) -> AsyncIterator[Settings]:
 
 
 async def test_every_reachable_allowed_page_once_and_no_forbidden_one(tmp_path: Path) -> None:
-    world, log = World(5, 300), tmp_path / "access.jsonl"
+    world, log = World(5, 340), tmp_path / "access.jsonl"
     write_facts(world, tmp_path / "facts.jsonl")
     async with served(world, log) as settings:
         counts = await crawl(settings(), tmp_path / "snapshot")
@@ -63,7 +63,7 @@ async def test_every_reachable_allowed_page_once_and_no_forbidden_one(tmp_path: 
 
 
 async def test_the_calendar_is_left_by_its_own_limit_where_depth_is_not_one(tmp_path: Path) -> None:
-    world = World(5, 100)
+    world = World(5, 113)
     async with served(world, tmp_path / "access.jsonl") as settings:
         counts = await crawl(settings(max_depth=5000, max_barren_per_pattern=30), tmp_path / "snapshot")
     with Snapshot.open(tmp_path / "snapshot") as snapshot:

@@ -11,7 +11,7 @@ from webdancer.world.server import World, write_facts
 
 @pytest.fixture(scope="session")
 def world() -> World:
-    return World(7, 450)
+    return World(7, 510)
 
 
 @pytest.fixture(scope="session")

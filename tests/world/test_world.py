@@ -46,12 +46,12 @@ def forms(value: str) -> set[str]:
 
 def test_the_same_seed_answers_with_the_same_bytes_in_any_order(rows: Rows, world: World) -> None:
     urls = [row["url"] for row in of(rows, "page")]
-    again = World(7, 450)
+    again = World(7, 510)
     assert {url: get(world, url).body for url in urls} == {url: get(again, url).body for url in reversed(urls)}
 
 
 def test_seeds_share_less_than_one_name_in_a_hundred(rows: Rows) -> None:
-    one, other = ({e.name for e in World(seed, 3000).graph.region(0).entities()} for seed in (7, 8))
+    one, other = ({e.name for e in World(seed, 3400).graph.region(0).entities()} for seed in (7, 8))
     assert len(one) > 1300
     assert len(one & other) <= len(one) * 0.01
 
@@ -155,7 +155,7 @@ def test_forbidden_pages_exist_and_are_linked_to(world: World) -> None:
 
 
 def test_crawl_delay_is_asked_for_only_where_wished() -> None:
-    quiet, slow = World(7, 60), World(7, 60, crawl_delay_s=0.05)
+    quiet, slow = World(7, 68), World(7, 68, crawl_delay_s=0.05)
     for host in quiet.hosts():
         assert Protego.parse(quiet.respond(host, "/robots.txt", {}).body.decode()).crawl_delay("x") is None
     delays = [
@@ -240,7 +240,7 @@ def test_sitemaps_list_allowed_pages(rows: Rows, world: World) -> None:
         listed = re.findall(r"<loc>([^<]+)</loc>", world.respond(host, "/sitemap.xml", {}).body.decode())
         assert len(listed) >= 15
         assert all(pages[url]["allowed"] for url in listed)
-    assert b"<sitemapindex" in World(7, 6000).respond(world.hosts()[0], "/sitemap.xml", {}).body
+    assert b"<sitemapindex" in World(7, 6800).respond(world.hosts()[0], "/sitemap.xml", {}).body
 
 
 def test_prose_uses_pronouns_after_the_first_sentence(world: World) -> None:
@@ -269,19 +269,19 @@ def test_people_who_share_a_name_have_a_disambiguation_page_and_are_told_apart_i
     name, people = next(iter(world.graph.region(0).ambiguous.items()))
     body = text_of(world.respond(wiki, "/wiki/" + name.replace(" ", "_"), {}))
     assert all(person.title in body for person in people)
-    region = World(7, 3000).graph.region(0)
+    region = World(7, 3400).graph.region(0)
     shared = [
         fact
         for fact in region.facts()
         if fact.relation == "director" and fact.object and fact.object.title != fact.object.name
     ]
-    big = World(7, 3000)
+    big = World(7, 3400)
     mentions = [visible(text_of(get(big, big.url_of(fact.subject)))) for fact in shared]
     assert any(f"the film director {fact.value}" in text for fact, text in zip(shared, mentions, strict=True))
 
 
 def test_the_number_of_pages_is_about_what_was_asked_for() -> None:
-    for num_pages in (300, 3000):
+    for num_pages in (340, 3400):
         world = World(5, num_pages)
         rows = list(world.page_rows(list(world.docs(world.graph.region(0)))))
         assert abs(sum(row.same_as is None for row in rows) - num_pages) <= num_pages * 0.1
@@ -289,7 +289,7 @@ def test_the_number_of_pages_is_about_what_was_asked_for() -> None:
 
 @pytest.mark.slow
 def test_all_pages_of_a_web_of_several_regions_are_reached() -> None:
-    world = World(7, 6000)
+    world = World(7, 6800)
     assert world.graph.plan.num_regions == 2
     found = reach(world)
     for number in range(2):

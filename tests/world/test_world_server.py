@@ -28,7 +28,7 @@ async def stop(task: asyncio.Task[None]) -> None:
 
 
 async def test_hosts_are_told_apart_by_their_header_and_requests_are_logged(tmp_path: Path) -> None:
-    world = World(7, 60)
+    world = World(7, 68)
     task, port = await started(world, tmp_path / "access.jsonl")
     async with aiohttp.ClientSession(headers={"User-Agent": "tester/1"}) as session:
         for host in world.hosts():
@@ -48,7 +48,7 @@ async def test_hosts_are_told_apart_by_their_header_and_requests_are_logged(tmp_
 
 
 async def test_one_path_is_slow_and_does_not_hold_up_others() -> None:
-    world = World(7, 60)
+    world = World(7, 68)
     task, port = await started(world, None)
     async with aiohttp.ClientSession(headers={"Host": world.hosts()[1]}) as session:
 
@@ -68,7 +68,7 @@ def test_the_log_is_written_when_the_server_is_terminated(tmp_path: Path) -> Non
     log = tmp_path / "log" / "access.jsonl"
     code = (
         "import asyncio, sys; from pathlib import Path; from webdancer.world.server import World, serve\n"
-        f"asyncio.run(serve(World(7, 60), access_log=Path({str(log)!r}), on_ready=lambda port: print(port, flush=True)))"
+        f"asyncio.run(serve(World(7, 68), access_log=Path({str(log)!r}), on_ready=lambda port: print(port, flush=True)))"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -83,7 +83,7 @@ def test_the_log_is_written_when_the_server_is_terminated(tmp_path: Path) -> Non
 
 
 async def test_what_cannot_be_served_or_written_is_named(tmp_path: Path) -> None:
-    world = World(7, 60)
+    world = World(7, 68)
     task, port = await started(world, None)
     with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1:{port}: .*in use; choose another --port"):
         await serve(world, port=port)

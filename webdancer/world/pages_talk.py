@@ -24,8 +24,6 @@ ROBOTS = (
     "User-agent: *\nDisallow: /login\n{delay}\n"
     "User-agent: GreedyBot\nDisallow: /\n\nSitemap: http://{host}/sitemap.xml\n"
 )
-THREAD_SHARE = 0.7
-"""Share of the things with something to claim that have a thread."""
 RIGHT_SHARE = 0.5
 """Share of the claims that are right."""
 MIN_POSTS, MAX_POSTS = 2, 5
@@ -46,7 +44,7 @@ class Claim(NamedTuple):
 
 def has_thread(site: Site, entity: Entity) -> bool:
     """Whether there is a thread about the thing."""
-    return bool(claimable(entity)) and _chance("thread", site.seed, entity.key) < THREAD_SHARE
+    return bool(claimable(entity))
 
 
 def claimable(entity: Entity) -> list[Fact]:

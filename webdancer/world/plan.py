@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from webdancer.errors import ConfigError
 
-REGION_PAGES = 3000
-_THREADED = 1.5
+REGION_PAGES = 3400
+_THREADED = 1.7
 """A web with its talk host has so many times the pages that it would have without."""
 
 BASE: dict[str, int] = {
@@ -13,7 +13,7 @@ BASE: dict[str, int] = {
     "bridge": 58, "novel": 142, "film": 124, "band": 46, "album": 122, "paper": 176, "repository": 106, "person": 450,
     "news": 210,
 }  # fmt: skip
-"""Entities (and articles) for about 2,000 pages, or 3,000 with threads about 70 % of the entities."""
+"""Entities (and articles) for about 2,000 pages, or 3,400 with a thread about each entity."""
 
 TYPES = tuple(kind for kind in BASE if kind != "news")
 """Of entities. The order is part of the addresses of threads."""
@@ -52,7 +52,7 @@ class Plan:
 
 
 def make_plan(num_pages: int) -> Plan:
-    """Cut a web of about `num_pages` pages into regions of about 3,000.
+    """Cut a web of about `num_pages` pages into regions of about 3,400.
 
     Raises:
         ConfigError: fewer than 20 pages.
