@@ -210,11 +210,11 @@ class PretrainSettings(Settings):
     """Webs of the embedded web's generator, none of them a run's own, that the model reads."""
     pages_per_web: int = Field(600, ge=20)
     documents_per_web: int = Field(600, ge=1)
-    vocab_size: int = Field(3072, ge=512)
+    vocab_size: int = Field(4096, ge=512)
     hidden_size: int = Field(192, ge=64, multiple_of=64)
     num_layers: int = Field(4, ge=1)
     intermediate_size: int = Field(512, ge=64)
-    num_steps: int = Field(6000, ge=1)
+    num_steps: int = Field(12000, ge=1)
     batch_tokens: int = Field(4096, ge=256)
     """Tokens of one step, padding counted."""
     learning_rate: float = Field(2e-3, gt=0)

@@ -37,8 +37,12 @@ def test_hits():
 
 
 def test_report():
-    assert format_report_brief("River | Orn\nVelm lies there.\n", "On the\nOrn.") == (
-        "Evidence:\nRiver | Orn\nVelm lies there.\nSummary: On the Orn."
+    assert format_report_brief("## Rivers\n- Orn\n- Sund\n", "Two\nrivers.") == (
+        "Evidence:\n## Rivers\n- Orn\n- Sund\nSummary: Two rivers."
+    )
+    assert format_report_brief("River | Orn\nVelm lies there.\n", "On the Orn.") == "Summary: On the Orn."
+    assert format_report_brief("River | Orn", "None could be made.", keep_short=True) == (
+        "Evidence:\nRiver | Orn\nSummary: None could be made."
     )
     assert format_report_brief(" \n", "Nothing.") == "Summary: Nothing."
 
@@ -51,8 +55,7 @@ async def test_several_parts_are_joined_and_an_error_keeps_its_place():
     box = toolbox([summary("The Orn is a river.", "The Orn is a river.")])
     result = await box.call("visit", {"url": ["http://w.example/No", ORN.url], "goal": "what it is"})
     assert result.observation == (
-        "Error: http://w.example/No: no page at http://w.example/No\n=======\n"
-        "Evidence:\nThe Orn is a river.\nSummary: The Orn is a river."
+        "Error: http://w.example/No: no page at http://w.example/No\n=======\nSummary: The Orn is a river."
     )
 
 

@@ -236,12 +236,15 @@ def test_brief_results_take_their_queries_from_the_call() -> None:
 
 def test_brief_reports_take_url_and_goal_from_the_call() -> None:
     observation = (
-        "Evidence:\nRiver | Orn\nSummary: is a word.\nSummary: Velm lies on the Orn.\n=======\nSummary: Nothing."
+        "Evidence:\nRiver | Orn\nSummary: is a word.\nSummary: Velm lies on the Orn.\n=======\n"
+        "Summary: The page about Orn does not tell this."
     )
     turn = read_turn(call("visit", url=["http://w/1", "http://w/2"], goal="its river"), observation)
     first, second = turn.reports
     assert first == ("http://w/1", "its river", "River | Orn\nSummary: is a word.", "Velm lies on the Orn.")
-    assert second == ("http://w/2", "its river", "", "Nothing.")
+    assert second == ("http://w/2", "its river", "", "The page about Orn does not tell this.")
+    alone = read_turn(call("visit", url="http://w/1", goal="its river"), "Summary: Velm lies on the Orn.")
+    assert alone.reports[0].evidence == "Velm lies on the Orn."
 
 
 def test_full_observations_are_read_as_before() -> None:

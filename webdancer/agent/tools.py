@@ -32,6 +32,8 @@ _SEPARATOR = "\n=======\n"
 _FALLBACK_CHARS = 2000
 """Characters of the page's nearest passages that stand in for the evidence when the summariser fails."""
 _MAX_REASKS = 2
+_MAX_SUMMED_UP_LINES = 2
+"""In the brief shapes, evidence of so few lines is left out."""
 
 
 class ToolResult(NamedTuple):
@@ -136,7 +138,7 @@ class Toolbox:
             num_unsummarised = 1
         evidence = cut_evidence(evidence, max_chars=self._settings.max_evidence_chars)
         if self._settings.observations == "brief":
-            shown = format_report_brief(evidence, summary)
+            shown = format_report_brief(evidence, summary, keep_short=num_unsummarised > 0)
         else:
             shown = format_report(url, goal, evidence, summary)
         return ToolResult(neutralise(_one_part(shown)), None, num_unsummarised)
@@ -179,9 +181,15 @@ def format_hits_brief(hits: Sequence[SearchHit]) -> str:
     return "\n".join(["Results:", *(lines or ["none"])])
 
 
-def format_report_brief(evidence: str, summary: str) -> str:
-    """The observation of one visited page for a small context; without evidence, the summary alone."""
+def format_report_brief(evidence: str, summary: str, *, keep_short: bool = False) -> str:
+    """The observation of one visited page for a small context.
+
+    Args:
+        keep_short: give evidence of one or two lines too, of which the summary alone is given otherwise: it says the same.
+    """
     told = evidence.strip()
+    if len(told.splitlines()) <= _MAX_SUMMED_UP_LINES and not keep_short:
+        told = ""
     return (f"Evidence:\n{told}\n" if told else "") + f"Summary: {_line(summary)}"
 
 

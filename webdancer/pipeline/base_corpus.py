@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import NamedTuple
 
+from webdancer.agent.cuts import cut_evidence
+from webdancer.agent.tools import format_hits_brief, format_report_brief
 from webdancer.scribe.claims import HEDGES, NOUNS
 from webdancer.scribe.knowledge import shared_members
 from webdancer.scribe.logical import Count, Intersect, ListOf, Lookup, Name
@@ -20,10 +22,12 @@ from webdancer.scribe.relations import LISTS, RELATIONS
 from webdancer.scribe.statements import state
 from webdancer.scribe.summariser import summarise
 from webdancer.web.extract import extract
+from webdancer.web.protocol import SearchHit
 from webdancer.world.facts import World
 
 FIRST_SEED = 1_000_000
 _MAX_PAGE_CHARS = 900
+_MAX_EVIDENCE = 300
 _MAX_LIST = 24
 _SYLLABLES = [c + v for c in "bdfgklmnprstvz" for v in "aeiou"]
 
@@ -170,9 +174,8 @@ def _statement(fact: Fact) -> str:
 
 def _report(text: str, goal: str, title: str) -> str:
     """What a page tells for a goal, in the words of the page's evidence and a summary."""
-    summary = summarise(goal, title, text)
-    evidence = f"Evidence:\n{summary.evidence[:500]}\n" if summary.evidence else ""
-    return f"{evidence}Summary: {summary.summary}"
+    found = summarise(goal, title, text)
+    return format_report_brief(cut_evidence(found.evidence, max_chars=_MAX_EVIDENCE), found.summary)
 
 
 def _read(web: Web, rng: Random) -> Document:
@@ -224,10 +227,7 @@ def _find_result(web: Web, rng: Random) -> Document:
         alike = [page for page in web.pages if page.title.startswith(first)]
         pages = rng.sample(alike, min(len(alike), len(pages)))
     snippets = [_snippet(page, rng) for page in pages]
-    listing = "\n".join(
-        f"{number}. [{page.title}]({page.url})\n{snippet}"
-        for number, (page, snippet) in enumerate(zip(pages, snippets, strict=True), 1)
-    )
+    hits = [SearchHit(page.title, page.url, None, text) for page, text in zip(pages, snippets, strict=True)]
     tasks = []
     for page, snippet in rng.sample(list(zip(pages, snippets, strict=True)), min(len(pages), 3)):
         draw = rng.random()
@@ -237,7 +237,7 @@ def _find_result(web: Web, rng: Random) -> Document:
             tasks.append((f"Snippet of {page.title}", snippet))
         else:
             tasks.append((f"Title of {page.url}", page.title))
-    return _dialogue(f"Results:\n{listing}", tasks)
+    return _dialogue(format_hits_brief(hits), tasks)
 
 
 def _steps(web: Web, rng: Random) -> list[Fact]:

@@ -18,6 +18,7 @@ from webdancer.scribe.knowledge import Knowledge
 from webdancer.scribe.logical import Count
 from webdancer.scribe.question import parse_goal
 from webdancer.scribe.reader import Reading, read_page
+from webdancer.scribe.summariser import SILENT
 
 _SEPARATOR = "\n=======\n"
 _SEARCH_HEAD = re.compile(r'A (?:Google )?search for "(.*)" found (\d+) results?:')
@@ -121,9 +122,10 @@ def read_turn(action: str, observation: str) -> Turn:
 
 
 def _read_brief_report(part: str, url: str, goal: str) -> Report:
-    """The report of a page in the brief shape; the summary is its last line."""
+    """The report of a page in the brief shape; the summary is its last line, and stands for short evidence."""
     evidence, _, summary = f"\n{part}".rpartition("\nSummary:")
-    return Report(url, goal, evidence.strip().removeprefix("Evidence:").strip(), summary.strip())
+    evidence, summary = evidence.strip().removeprefix("Evidence:").strip(), summary.strip()
+    return Report(url, goal, evidence or ("" if summary.endswith(SILENT) else summary), summary)
 
 
 def _read_call(action: str) -> tuple[str, tuple[str, ...], tuple[str, ...], str]:

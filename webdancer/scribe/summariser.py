@@ -20,6 +20,8 @@ _COMMON = word_set(
     "of in on at by to from for with that which who when where was is are were has had and or what how all full complete list"
     " about find out whether it its this tell me one"
 )
+SILENT = "does not tell this."
+"""How the summary of a page ends that does not serve the goal."""
 _MAX_LINES = 6
 _MIN_OVERLAP = 0.25
 
@@ -137,7 +139,7 @@ def _find_overlap(goal: str, name: str, text: str, reading: Reading, *, known: b
             if shared and len(shared) / max(1, len(wanted - own)) >= _MIN_OVERLAP:
                 scored.append((len(shared), sentence))
     if not scored or known:
-        return Summary("No part of the page serves the goal.", "", f"The page about {name} does not tell this.")
+        return Summary("No part of the page serves the goal.", "", f"The page about {name} {SILENT}")
     most = max(score for score, _ in scored)
     lines = [sentence for score, sentence in scored if score == most][:_MAX_LINES]
     stated = [state(f.relation, f.subject, f.value, f.year) for f in reading.facts if f.line in lines]

@@ -155,7 +155,7 @@ class Talk:
             return self._front(place)
         if path.startswith("/list/"):
             return self._list(place)
-        match = re.fullmatch(r"/t/[a-z0-9-]*-(\d{1,9})", path)
+        match = re.fullmatch(r"/t/(\d{1,9})", path)
         thing = self.graph.find(*thing_of_thread(int(match[1]))) if match else None
         if thing is None or thread_place(thing) != place or not has_thread(self.site, thing):
             return None

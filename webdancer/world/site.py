@@ -123,8 +123,8 @@ def article_place(article: Article) -> Place:
 
 
 def thread_place(thing: Entity) -> Place:
-    """The thread about a thing: `/t/slug-NUMBER`. The number tells its type and its own number."""
-    return Place("talk", f"/t/{ascii_slug(thing.title)}-{thing.number * len(TYPES) + TYPES.index(thing.type)}")
+    """The thread about a thing: `/t/NUMBER`. The number tells its type and its own number."""
+    return Place("talk", f"/t/{thing.number * len(TYPES) + TYPES.index(thing.type)}")
 
 
 def thing_of_thread(number: int) -> tuple[str, int]:
