@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from webdancer.errors import ConfigError
 from webdancer.records import CotMode, QAKind
 
-
 _PACKAGED = Path(__file__).parent / "configs"
 
 
@@ -29,7 +28,7 @@ class WorldSettings(Settings):
     """The embedded web. Ignored where `crawl.urls` names real sites."""
 
     num_pages: int = Field(3400, ge=20)
-    num_heldout_pages: int = Field(2040, ge=20)
+    num_heldout_pages: int = Field(2720, ge=20)
     seed: int = 7
     heldout_seed: int = 8
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import product
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
     from webdancer.train.pretrain import Exercise
 
+REPRODUCED_SEEDS = (7, 8, 17, 18, 27, 28)
+"""Seeds of the default webs and of those of `webdancer reproduce`."""
 _MAX_TOKENS = 640
 _NUM_TOKENIZER_WEBS = 12
 _NUM_VALIDATION = 300
@@ -46,10 +49,10 @@ def clean_web(seed: int, num_pages: int) -> Web:
 
 @cache
 def default_names() -> frozenset[str]:
-    """Names of all things of the webs that runs train and are tested on by default."""
+    """Names of all things of the webs that the default run and the reproduction train and test on."""
     sizes = WorldSettings()
     names: set[str] = set()
-    for seed, num_pages in ((sizes.seed, sizes.num_pages), (sizes.heldout_seed, sizes.num_heldout_pages)):
+    for seed, num_pages in product(REPRODUCED_SEEDS, (sizes.num_pages, sizes.num_heldout_pages)):
         graph = World(seed, num_pages).graph
         for number in range(graph.plan.num_regions):
             region = graph.region(number)
