@@ -119,7 +119,7 @@ class TorchEngine(Engine):
         max_batch: rows of the cache: episodes whose keys and values are held, and decoded, at once. More have to queue.
         deterministic: decode in rounds. A round starts when each open episode has asked for a turn, and ends when all these
             turns are over; its rows follow the names of the episodes. So the same wave of episodes gives the same bits.
-        prefill_tokens: prompt tokens of one forward pass.
+        prefill_tokens: prompt tokens of one forward pass; on a CPU many more of them leave its cache and are slower.
 
     Raises:
         ConfigError: the model's architecture is not supported.
@@ -135,7 +135,7 @@ class TorchEngine(Engine):
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         deterministic: bool = False,
-        prefill_tokens: int = 2048,
+        prefill_tokens: int = 512,
     ) -> None:
         self.max_context = max_context
         self.stats = EngineStats()
@@ -345,7 +345,7 @@ class TorchEngine(Engine):
         ids[at] = rows.tokens[at, rows.num_known[at] - 1]
         device = self._decoder.device
         positions = torch.from_numpy(rows.num_cached[:num_rows].copy()).to(device)
-        logits = self._decoder.decode(torch.from_numpy(ids).to(device), positions, self._cache, blocks)
+        logits = self._decoder.decode(torch.from_numpy(ids).to(device), positions, self._cache, blocks, rows.opening())
         if len(at) < num_rows or (at != np.arange(num_rows)).any():
             logits = logits[torch.from_numpy(at).to(device)]
         sampled = sample(

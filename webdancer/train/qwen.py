@@ -45,6 +45,15 @@ class Block(NamedTuple):
     length: int
 
 
+class Opening(NamedTuple):
+    """What all busy rows begin with. A decode step reads it once for all of them."""
+
+    row: int
+    """One row that holds it."""
+    length: int
+    """0 where there is nothing worth it."""
+
+
 class _Layer(NamedTuple):
     """Weights of one layer; H query heads, K key-value heads of width d."""
 
@@ -107,16 +116,19 @@ class Decoder:
         )
 
     @torch.inference_mode()
-    def decode(self, ids: Tensor, positions: Tensor, cache: KVCache, blocks: Sequence[Block]) -> Tensor:
+    def decode(
+        self, ids: Tensor, positions: Tensor, cache: KVCache, blocks: Sequence[Block], opening: Opening
+    ) -> Tensor:
         """Logits [B, vocabulary] (float32) behind one token in each of the cache's first B rows.
 
         Args:
             ids: [B]; its keys and values are written at `positions` [B].
-            blocks: what attention covers. A row in none of them gets logits without meaning.
+            blocks: what attention covers. A row in none of them gets logits without meaning, and so does one that does not
+                begin with the opening.
         """
         num_rows = len(ids)
         rows = torch.arange(num_rows, device=self.device)
-        masks = [self._lengths_mask(positions, block) for block in blocks]
+        masks = [self._lengths_mask(positions, block, opening.length) for block in blocks]
         rope = self._w.rope[positions]  # [B, 1, d/2]
         x = F.embedding(ids, self._w.embedding)  # [B, hidden]
         mixed = x.new_zeros(num_rows, self.num_kv_heads, self.num_heads // self.num_kv_heads, self.head_dim)
@@ -124,8 +136,7 @@ class Decoder:
             q, k, v = self._qkv(layer, x, rope)
             cache.keys[index][rows, :, :, positions] = k
             cache.values[index][rows, :, positions] = v
-            for block, mask in zip(blocks, masks, strict=True):
-                self._attend_block(q, cache, index, block, mask, out=mixed)
+            self._attend_rows(q, cache, index, blocks, masks, opening, out=mixed)
             x = self._close_layer(layer, x, mixed.view(num_rows, -1))
         x = F.rms_norm(x, x.shape[-1:], self._w.norm, self._eps)
         return F.linear(x, self._w.head).float()
@@ -175,13 +186,40 @@ class Decoder:
         q = qk[:, :-num_kv].reshape(len(x), num_kv, -1, head_dim)
         return q, qk[:, -num_kv:], v
 
-    def _attend_block(self, q: Tensor, cache: KVCache, index: int, block: Block, mask: Tensor, out: Tensor) -> None:
-        """One query per row of the block over the row's own keys; [n K, G, d] x [n K, d, T]."""
-        first, end, length = block
-        keys = cache.keys[index][first:end].flatten(0, 1)[:, :, :length]
-        values = cache.values[index][first:end].flatten(0, 1)[:, :length]
-        scores = torch.baddbmm(mask, q[first:end].flatten(0, 1), keys, alpha=self._scale)
-        torch.bmm(scores.softmax(-1), values, out=out[first:end].flatten(0, 1))
+    def _attend_rows(
+        self,
+        q: Tensor,
+        cache: KVCache,
+        index: int,
+        blocks: Sequence[Block],
+        masks: Sequence[Tensor],
+        opening: Opening,
+        out: Tensor,
+    ) -> None:
+        """One query per row [B, K, G, d] over the row's own keys, and over the opening's for all rows at once.
+
+        Products with a matrix of each row's own are slow, since so few queries share it; the opening (P positions) saves these:
+
+            scores of a row  [ opening: one product for all rows | from P on: a product per row ]  one softmax over both
+        """
+        num_kv, shared = q.shape[1], opening.length
+        opening_keys = cache.keys[index][opening.row, :, :, :shared]  # [K, d, P]
+        opening_values = cache.values[index][opening.row, :, :shared]  # [K, P, d]
+        together = q.transpose(0, 1).flatten(1, 2)  # [K, B G, d]
+        scores = torch.bmm(together, opening_keys).mul_(self._scale).view(num_kv, *q.shape[::2], shared).transpose(0, 1)
+        weights = torch.zeros_like(scores)  # [B, K, G, P]
+        for (first, end, length), mask in zip(blocks, masks, strict=True):
+            keys = cache.keys[index][first:end].flatten(0, 1)[:, :, shared:length]  # [n K, d, T - P]
+            values = cache.values[index][first:end].flatten(0, 1)[:, shared:length]
+            own = torch.baddbmm(mask, q[first:end].flatten(0, 1), keys, alpha=self._scale)
+            if shared:
+                own = torch.cat([scores[first:end].flatten(0, 1), own], dim=-1)
+            own = own.softmax(-1)
+            weights[first:end] = own[..., :shared].reshape(end - first, *q.shape[1:3], shared)
+            torch.bmm(own[..., shared:], values, out=out[first:end].flatten(0, 1))
+        if shared:
+            from_opening = torch.bmm(weights.transpose(0, 1).flatten(1, 2), opening_values)  # [K, B G, d]
+            out += from_opening.view(num_kv, *q.shape[::2], -1).transpose(0, 1)
 
     def _attend_piece(self, q: Tensor, cache: KVCache, index: int, piece: Piece, mask: Tensor) -> Tensor:
         """The piece's queries [n, K, G, d] over all of its row up to each of them → [n, K G d]."""
@@ -199,9 +237,9 @@ class Decoder:
         gate, up = F.linear(F.rms_norm(x, x.shape[-1:], layer.post_norm, self._eps), layer.gate_up).chunk(2, dim=-1)
         return x + F.linear(F.silu(gate) * up, layer.down)
 
-    def _lengths_mask(self, positions: Tensor, block: Block) -> Tensor:
-        """[n K, 1, T]: 0 up to each row's position, -inf behind it."""
-        columns = torch.arange(block.length, device=self.device)
+    def _lengths_mask(self, positions: Tensor, block: Block, start: int) -> Tensor:
+        """[n K, 1, T]: 0 from `start` up to each row's position, -inf behind it."""
+        columns = torch.arange(start, block.length, device=self.device)
         hidden = columns > positions[block.first : block.end, None]
         mask = torch.zeros(hidden.shape, dtype=self.dtype, device=self.device).masked_fill_(hidden, -torch.inf)
         return mask[:, None].repeat_interleave(self.num_kv_heads, dim=0)
