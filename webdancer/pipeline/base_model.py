@@ -1,6 +1,6 @@
 """Makes the tiny base model that ships with the package: corpus of other webs, tokenizer, pre-training."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -38,7 +38,7 @@ def make_base(
     exercises: list[Exercise] = []
     for number in seeds[1:]:
         exercises += _exercises(tokenizer, number, settings, settings.documents_per_web, seed)
-    validation = list(_exercises(tokenizer, seeds[0], settings, _NUM_VALIDATION, seed))
+    validation = _exercises(tokenizer, seeds[0], settings, _NUM_VALIDATION, seed)
     return pretrain(exercises, validation, tokenizer, settings=settings, out=out, seed=seed, on_step=on_step)
 
 
@@ -62,32 +62,37 @@ def default_names() -> frozenset[str]:
 
 def _exercises(
     tokenizer: "PreTrainedTokenizerFast", web_seed: int, settings: PretrainSettings, num: int, seed: int
-) -> "Iterator[Exercise]":
+) -> "list[Exercise]":
     web, rng = clean_web(web_seed, settings.pages_per_web), Random(f"exercises/{seed}/{web_seed}")
-    for document in documents(web, rng, num):
-        yield encode(tokenizer, document)
+    return encode(tokenizer, list(documents(web, rng, num)))
 
 
-def encode(tokenizer: "PreTrainedTokenizerFast", document: Document) -> "Exercise":
-    """Token ids of a document, and the mask of what is learnt: pages, and the answers of exercises."""
+def encode(tokenizer: "PreTrainedTokenizerFast", many: Sequence[Document]) -> "list[Exercise]":
+    """Token ids of documents, and the masks of what is learnt: pages, and the answers of exercises.
+
+    <|im_start|>user\\n TASK <|im_end|>\\n<|im_start|>assistant\\n ANSWER <|im_end|>\\n        TEXT <|endoftext|>
+                0  0   0      0     0         0          0    0   1       1      0          0 1      1
+    """
     from webdancer.train.pretrain import Exercise
 
     start, end, stop = (
         tokenizer.added_tokens_encoder[name] for name in ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
     )
-    ids: list[int] = []
-    mask: list[bool] = []
-
-    def add(tokens: list[int], *, learnt: bool) -> None:
-        ids.extend(tokens)
-        mask.extend([learnt] * len(tokens))
-
-    for turn in document:
-        if turn.role == "text":
-            add([*tokenizer.encode(turn.text), stop], learnt=True)
-        else:
-            add([start, *tokenizer.encode(f"{turn.role}\n")], learnt=False)
-            add([*tokenizer.encode(turn.text), end], learnt=turn.role == "assistant")
-            add(tokenizer.encode("\n"), learnt=False)
-    mask[0] = False  # nothing comes before it
-    return Exercise(ids[:_MAX_TOKENS], mask[:_MAX_TOKENS])
+    heads = {role: [start, *tokenizer.encode(f"{role}\n")] for role in ("user", "assistant")}
+    newline = tokenizer.encode("\n")
+    encoded = iter(tokenizer.backend_tokenizer.encode_batch([turn.text for document in many for turn in document]))
+    exercises = []
+    for document in many:
+        ids: list[int] = []
+        mask: list[bool] = []
+        for turn in document:
+            text, head = next(encoded).ids, heads.get(turn.role, [])
+            learnt = turn.role != "user"
+            body = [*text, end, *newline] if head else [*text, stop]
+            ids += [*head, *body]
+            mask += [*[False] * len(head), *[learnt] * len(body)]
+            if head:
+                mask[-len(newline) :] = [False] * len(newline)
+        mask[0] = False  # nothing comes before it
+        exercises.append(Exercise(ids[:_MAX_TOKENS], mask[:_MAX_TOKENS]))
+    return exercises
