@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup setup-dev quickstart test test-slow check clean
+.PHONY: setup setup-dev quickstart reproduce test test-slow check clean
 
 setup: .venv/.installed
 setup-dev: .venv/.installed-dev
@@ -20,6 +20,9 @@ setup-dev: .venv/.installed-dev
 
 quickstart: setup
 	$(BIN)/webdancer quickstart
+
+reproduce: setup
+	$(BIN)/webdancer reproduce
 
 test: setup-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -17,7 +17,7 @@ import typer
 
 from webdancer.config import Config, load_config, parse_config
 from webdancer.errors import ConfigError, WebdancerError
-from webdancer.pipeline.progress import console, progress_bar
+from webdancer.pipeline.progress import console, progress_bar, step_bar
 from webdancer.records import CotMode
 
 app = typer.Typer(
@@ -225,6 +225,39 @@ def sft(out: RunArgument, config: ConfigOption = None) -> None:
 def rl(out: RunArgument, config: ConfigOption = None) -> None:
     """Train the fine-tuned model on by DAPO, with live search and visit calls."""
     _stage("rl", out, config)
+
+
+@app.command()
+def pretrain(
+    out: Annotated[
+        Path, typer.Argument(help="Folder of the checkpoint; an unfinished training in it is gone on with.")
+    ],
+    config: ConfigOption = None,
+) -> None:
+    """Train the tiny base model anew, as it ships with the package: other webs, exercises, no trajectory."""
+    from webdancer.pipeline.base_model import make_base
+
+    settings = load_config(config) if config else Config()
+    with _says_how_to_go_on(), step_bar("steps") as show:
+
+        def on_step(numbers: dict[str, float]) -> None:
+            figures = ", ".join(f"{name} {value:.3f}" for name, value in numbers.items() if name != "step")
+            show(int(numbers["step"]), settings.pretrain.num_steps, figures)
+
+        last = make_base(out, settings.pretrain, seed=settings.seed, on_step=on_step)
+    _print_json(last)
+
+
+@app.command()
+def reproduce(
+    out: Annotated[Path, typer.Argument(help="Folder of the runs.")] = Path("runs/reproduce"),
+    config: Annotated[Path, typer.Option("--config", help="TOML file with the settings.")] = Path("reproduce"),
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds.")] = 3,
+) -> None:
+    """Show what each stage gains: base, SFT, further SFT in RL's time, and RL, over several seeds."""
+    from webdancer.pipeline.reproduce import reproduce
+
+    _print_json(_run(reproduce(out, load_config(config), num_seeds=seeds)))
 
 
 @app.command(name="eval")

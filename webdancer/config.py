@@ -307,7 +307,7 @@ class RlSettings(Settings):
 class EvalSettings(Settings):
     """How held-out questions are scored."""
 
-    systems: tuple[Literal["base", "sft", "rl", "scribe", "closed_book", "guess", "one_search"], ...] = (
+    systems: tuple[Literal["base", "sft", "sft_more", "rl", "scribe", "closed_book", "guess", "one_search"], ...] = (
         "base",
         "sft",
         "rl",

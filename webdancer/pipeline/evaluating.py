@@ -28,7 +28,6 @@ from webdancer.llm.protocol import Sampling
 from webdancer.pipeline.models import Models, open_models
 from webdancer.pipeline.policies import CHECKPOINTS, checkpoint_of, open_policy
 from webdancer.pipeline.progress import progress_bar
-from webdancer.pipeline.run_folder import RunFolder
 from webdancer.pipeline.toolbox import make_toolbox
 from webdancer.records import QA, EvalResult, Trajectory
 from webdancer.store import RecordWriter, read_records, write_json
@@ -82,24 +81,26 @@ def read_costs(path: Path) -> dict[str, Cost]:
     return {name: Cost.model_validate(value) for name, value in json.loads(file.read_text(encoding="utf-8")).items()}
 
 
-async def evaluate_systems(run: RunFolder, snapshot_path: Path) -> None:
-    """Put the held-out questions to every system of the settings.
+async def evaluate_systems(path: Path, config: Config, snapshot_path: Path, *, suffix: str = "") -> None:
+    """Put the held-out questions of the run in `path` to every system of the settings.
+
+    Args:
+        suffix: stands behind the systems' labels, to tell several evaluations of one run apart.
 
     Raises:
         StoreError: there are no held-out questions.
     """
-    config, path = run.config, run.path
     heldout = list(read_records(path / "heldout_qa.jsonl", QA))
     if not heldout:
         raise StoreError(f"{path / 'heldout_qa.jsonl'} holds no questions; nothing can be evaluated")
     with Snapshot.open(snapshot_path) as snapshot:
         async with open_models(config.llm, mode=config.sample.mode) as models:
             for system in systems(config):
-                name, start, cost = label(system, config), time.perf_counter(), Cost()
+                name, start, cost = label(system, config) + suffix, time.perf_counter(), Cost()
                 try:
-                    async with _answerer(system, run, snapshot, models) as (answerer, read_engine):
+                    async with _answerer(system, path, config, snapshot, models) as (answerer, read_engine):
                         try:
-                            await _evaluate(name, heldout, answerer, run, models)
+                            await _evaluate(name, heldout, answerer, path, config, models)
                         finally:
                             cost = read_engine()
                 finally:
@@ -107,10 +108,12 @@ async def evaluate_systems(run: RunFolder, snapshot_path: Path) -> None:
                     _add_cost(path, name, cost)
 
 
-async def _evaluate(name: str, heldout: Sequence[QA], answerer: Answerer, run: RunFolder, models: Models) -> None:
+async def _evaluate(
+    name: str, heldout: Sequence[QA], answerer: Answerer, path: Path, config: Config, models: Models
+) -> None:
     with (
-        RecordWriter(run.path / "eval" / f"{name}.jsonl", EvalResult) as results,
-        RecordWriter(run.path / "eval" / f"{name}_trajectories.jsonl", Trajectory) as trajectories,
+        RecordWriter(path / "eval" / f"{name}.jsonl", EvalResult) as results,
+        RecordWriter(path / "eval" / f"{name}_trajectories.jsonl", Trajectory) as trajectories,
         progress_bar(f"answers of {name}", len(heldout)) as advance,
     ):
         await evaluate(
@@ -120,22 +123,21 @@ async def _evaluate(name: str, heldout: Sequence[QA], answerer: Answerer, run: R
             judge_model=models.judge,
             results=results,
             trajectories=trajectories,
-            concurrency=run.config.eval.concurrency,
+            concurrency=config.eval.concurrency,
             on_progress=advance,
         )
 
 
 @asynccontextmanager
 async def _answerer(
-    system: str, run: RunFolder, snapshot: Snapshot, models: Models
+    system: str, path: Path, config: Config, snapshot: Snapshot, models: Models
 ) -> AsyncIterator[tuple[Answerer, Callable[[], Cost]]]:
     """How a system answers, and what reads off its engine."""
-    config = run.config
     if system not in CHECKPOINTS:
-        yield _model_answerer(system, run, snapshot, models), Cost
+        yield _model_answerer(system, path, config, snapshot, models), Cost
         return
     settings = config.agent.model_copy(update={"force_answer": False})
-    async with open_policy(checkpoint_of(system, run.path, config), config.policy, name=system) as policy:
+    async with open_policy(checkpoint_of(system, path, config), config.policy, name=system) as policy:
 
         def read_engine() -> Cost:
             stats = policy.engine.stats
@@ -156,8 +158,7 @@ async def _answerer(
         yield answerer, read_engine
 
 
-def _model_answerer(system: str, run: RunFolder, snapshot: Snapshot, models: Models) -> Answerer:
-    config = run.config
+def _model_answerer(system: str, path: Path, config: Config, snapshot: Snapshot, models: Models) -> Answerer:
     match system:
         case "scribe":
             return agent_answerer(
@@ -173,7 +174,7 @@ def _model_answerer(system: str, run: RunFolder, snapshot: Snapshot, models: Mod
         case "one_search":
             return one_search_answerer(models.agent, SnapshotSearch(snapshot))
         case _:
-            return guess_answerer(list(read_records(run.path / "qa.jsonl", QA)))
+            return guess_answerer(list(read_records(path / "qa.jsonl", QA)))
 
 
 def _add_cost(path: Path, name: str, cost: Cost) -> None:

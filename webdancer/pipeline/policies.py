@@ -11,8 +11,8 @@ from webdancer.errors import ConfigError
 if TYPE_CHECKING:
     from webdancer.train.policy import Policy
 
-CHECKPOINTS = ("base", "sft", "rl")
-"""The systems that are a checkpoint: the policy before training, after SFT and after RL."""
+CHECKPOINTS = ("base", "sft", "sft_more", "rl")
+"""The systems that are a checkpoint: the policy before training, after SFT, after further SFT on its own rollouts, after RL."""
 
 
 def checkpoint_of(system: str, run: Path, config: Config) -> Path:

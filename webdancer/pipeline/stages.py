@@ -250,7 +250,7 @@ async def sample_stage(run: RunFolder) -> None:
 
 async def eval_stage(run: RunFolder) -> None:
     """Put the held-out questions to every system."""
-    await evaluate_systems(run, sites(run)[-1].snapshot)
+    await evaluate_systems(run.path, run.config, sites(run)[-1].snapshot)
 
 
 async def report_stage(run: RunFolder) -> None:

@@ -1,0 +1,210 @@
+"""Does each stage gain what the paper says it gains? The default run over several seeds, with the control that RL needs.
+
+`base`, `sft`, `sft_more` and `rl` answer the questions of a web that nothing was trained on, greedily and at the paper's
+temperature. `sft_more` is the control: the time that RL took is spent on rejection sampling and further SFT instead (half
+of it on rollouts of the SFT policy on RL's own questions, half on training with those that were right). Scores are
+normalised exact match, not the reward's judge. `OUT/summary.json` gets one entry a seed, `OUT/results.md` the table.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from itertools import cycle
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from webdancer.agent.loop import run_episode
+from webdancer.agent.schemas import TOOL_SCHEMAS
+from webdancer.agent.tools import Toolbox
+from webdancer.config import Config
+from webdancer.eval.metrics import Score, score
+from webdancer.judge.match import exact_match
+from webdancer.llm.protocol import Sampling
+from webdancer.pipeline.evaluating import evaluate_systems
+from webdancer.pipeline.models import open_models
+from webdancer.pipeline.policies import open_policy
+from webdancer.pipeline.run_folder import RunFolder
+from webdancer.pipeline.stages import run_pipeline
+from webdancer.pipeline.toolbox import make_toolbox
+from webdancer.records import QA, EvalResult, QAKind, Status, Trajectory
+from webdancer.store import RecordWriter, read_records, write_atomic, write_json
+from webdancer.synth.seeds import derive_seed
+from webdancer.web.snapshot import Snapshot
+
+SYSTEMS = ("base", "sft", "sft_more", "rl")
+TEMPERATURES = (0.0, 0.6)
+TOP_P = 0.95
+"""With temperature 0.6: the paper's evaluation settings."""
+_WORLD_SEEDS = ((7, 8), (17, 18), (27, 28))
+"""Training and held-out web of each seed."""
+
+
+async def reproduce(out: Path, config: Config, *, num_seeds: int) -> dict[str, JsonValue]:
+    """Run all seeds into `out`, each in a folder of its own; what is done is not done again. Returns the summary."""
+    entries: list[JsonValue] = []
+    for seed, (train_seed, heldout_seed) in zip(range(num_seeds), cycle(_WORLD_SEEDS), strict=False):
+        world = config.world.model_copy(update={"seed": train_seed, "heldout_seed": heldout_seed})
+        settings = config.model_copy(update={"seed": seed, "world": world})
+        entries.append(await _run_seed(out / f"seed-{seed}", settings))
+        summary: dict[str, JsonValue] = {"seeds": entries, "holds": all(_holds(entry) for entry in entries)}
+        write_json(out / "summary.json", summary)
+        write_atomic(out / "results.md", results_table(entries))
+    return summary
+
+
+async def _run_seed(path: Path, config: Config) -> dict[str, JsonValue]:
+    await run_pipeline(path, config, until="rl")
+    run = RunFolder(path, config)
+    if not run.is_done("sft_more"):
+        with run.stage("sft_more"):
+            await _train_more(run, budget_s=run.seconds()["rl"])
+    if not run.is_done("eval"):
+        with run.stage("eval"):
+            for temperature in TEMPERATURES:
+                top_p = TOP_P if temperature else 1.0
+                update = {"systems": SYSTEMS, "temperature": temperature, "top_p": top_p}
+                here = config.model_copy(update={"eval": config.eval.model_copy(update=update)})
+                await evaluate_systems(path, here, path / "heldout_snapshot", suffix=f"@{temperature:g}")
+    return _entry(run)
+
+
+async def _train_more(run: RunFolder, *, budget_s: float) -> None:
+    """Spend RL's time on further SFT with the SFT policy's own right trajectories."""
+    from webdancer.train.sft import train_sft
+
+    config, path, began = run.config, run.path, time.monotonic()
+    qas = list(read_records(path / "rl_qa.jsonl", QA))
+    with Snapshot.open(path / "snapshot") as snapshot:
+        async with open_models(config.llm, mode=config.sample.mode) as models:
+            toolbox = make_toolbox(snapshot, models.summariser, config.agent)
+            sampled = await _sample_own(run, qas, toolbox, until=began + budget_s / 2)
+    right = [t for qa, t in sampled if t.status is Status.ANSWERED and exact_match(qa.answer, t.answer or "")]
+    with RecordWriter(path / "sft_more.jsonl", Trajectory) as writer:
+        for trajectory in right:
+            if trajectory.id not in writer.ids:
+                writer.append(trajectory)
+    # As many epochs as the time left allows, at the speed that SFT had here; the best validation keeps its weights.
+    last = json.loads((path / "sft" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    num_tokens = sum(trajectory.num_tokens for trajectory in right)
+    seconds = began + budget_s - time.monotonic()
+    num_epochs = max(0.5, seconds * last["tokens_per_second"] / num_tokens)
+    rate = config.sft.learning_rate / 2
+    update = {"num_epochs": num_epochs, "learning_rate": rate, "patience": 1000}
+    train_sft(
+        right,
+        base=path / "sft",
+        out=path / "sft_more",
+        settings=config.sft.model_copy(update=update),
+        policy=config.policy,
+        prompt=config.agent.prompt,
+        schemas=TOOL_SCHEMAS,
+        seed=config.seed,
+    )
+
+
+async def _sample_own(
+    run: RunFolder, qas: Sequence[QA], toolbox: Toolbox, *, until: float
+) -> list[tuple[QA, Trajectory]]:
+    """Episodes of the SFT policy at RL's temperature, question by question and round by round, until the time is over."""
+    config = run.config
+    settings = config.agent.model_copy(update={"force_answer": False})
+    draws: Iterator[tuple[int, QA]] = ((number, qa) for number in range(10_000) for qa in qas)
+    found: list[tuple[QA, Trajectory]] = []
+
+    async with open_policy(run.path / "sft", config.policy, name="sft") as policy:
+
+        async def work() -> None:
+            for number, qa in draws:
+                if time.monotonic() >= until:
+                    break
+                key = f"{qa.id}-own{number}"
+                with closing(policy.episode(key)) as episode:
+                    trajectory = await run_episode(
+                        episode,
+                        toolbox,
+                        trajectory_id=key,
+                        qa_id=qa.id,
+                        question=qa.question,
+                        settings=settings,
+                        mode=config.sample.mode,
+                        sampling=Sampling(temperature=config.rl.temperature, top_p=config.rl.top_p),
+                        seed=derive_seed(config.seed, "own", qa.id, number),
+                    )
+                found.append((qa, trajectory))
+
+        await asyncio.gather(*(work() for _ in range(config.policy.max_batch)))
+    return found
+
+
+def _entry(run: RunFolder) -> dict[str, JsonValue]:
+    """What one seed came to."""
+    evaluation: dict[str, JsonValue] = {}
+    for temperature in TEMPERATURES:
+        for system in SYSTEMS:
+            name = f"{system}@{temperature:g}"
+            results = list(read_records(run.path / "eval" / f"{name}.jsonl", EvalResult))
+            without_count = [result for result in results if result.kind is not QAKind.COUNT]
+            evaluation[name] = {
+                "all": _score_json(results),
+                "without_count": _score_json(without_count),
+                "mean_actions": round(sum(r.num_actions for r in results) / len(results), 3),
+                "mean_tokens": round(sum(r.num_tokens for r in results) / len(results), 1),
+            }
+    config = run.config
+    return {
+        "seed": config.seed,
+        "world_seeds": [config.world.seed, config.world.heldout_seed],
+        "eval": evaluation,
+        "num_own_right": sum(1 for _ in read_records(run.path / "sft_more.jsonl", Trajectory)),
+        "seconds": dict(run.seconds()),
+        "total_seconds": round(sum(run.seconds().values()), 1),
+    }
+
+
+def _score_json(results: Sequence[EvalResult]) -> dict[str, JsonValue]:
+    return score([result.exact_match for result in results]).model_dump(mode="json")
+
+
+def _read_score(entry: JsonValue, name: str, group: str) -> Score:
+    assert isinstance(entry, dict)
+    return Score.model_validate(entry["eval"][name][group])  # type: ignore[index,call-overload]
+
+
+def _holds(entry: JsonValue) -> bool:
+    """Base at most 2 %, SFT at least half, RL 15 points and a whole interval above SFT and its control: in all four views."""
+    for temperature in TEMPERATURES:
+        for group in ("all", "without_count"):
+            base, sft, more, rl = (_read_score(entry, f"{system}@{temperature:g}", group) for system in SYSTEMS)
+            best = max(sft, more, key=lambda found: found.pass_at_1)
+            gains = rl.pass_at_1 - best.pass_at_1 >= 0.15 and rl.ci95[0] > max(sft.ci95[1], more.ci95[1])
+            if not (base.pass_at_1 <= 0.02 and sft.pass_at_1 >= 0.5 and gains):
+                return False
+    return True
+
+
+def results_table(entries: Sequence[JsonValue]) -> str:
+    """The table of docs/results.md: per cent with 95 % intervals."""
+    lines = [
+        "| seed | decoding | questions | " + " | ".join(SYSTEMS) + " | minutes | holds |",
+        "|---" * (5 + len(SYSTEMS)) + "|",
+    ]
+    for entry in entries:
+        assert isinstance(entry, dict)
+        for temperature in TEMPERATURES:
+            for group in ("all", "without_count"):
+                scores = [_read_score(entry, f"{system}@{temperature:g}", group) for system in SYSTEMS]
+                shown = " | ".join(
+                    f"{100 * found.pass_at_1:.1f} [{100 * found.ci95[0]:.1f}, {100 * found.ci95[1]:.1f}]"
+                    for found in scores
+                )
+                decoding = f"T = {temperature:g}, top-p {TOP_P}" if temperature else "greedy"
+                kinds = "all" if group == "all" else "without COUNT"
+                minutes = float(str(entry["total_seconds"])) / 60
+                lines.append(
+                    f"| {entry['seed']} | {decoding} | {kinds}, n = {scores[0].num_questions} | {shown} | {minutes:.0f} | "
+                    f"{'yes' if _holds(entry) else 'no'} |"
+                )
+    return "\n".join(lines) + "\n"
