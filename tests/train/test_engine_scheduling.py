@@ -134,7 +134,7 @@ async def test_a_failing_forward_fails_the_requests_and_the_engine_recovers(monk
     model = toy_model()
     ids = some_ids(20, seed=1)
     async with toy_engine(model, max_batch=2) as engine:
-        monkeypatch.setattr(engine._decoder, "_scale", "no number")
+        monkeypatch.setattr(engine._decoder, "_eps", "no number")
         jobs = [engine.generate(ids, plain(5), session=str(n)) for n in range(4)]
         results = await asyncio.wait_for(asyncio.gather(*jobs, return_exceptions=True), 10)
         assert all(isinstance(result, RuntimeError) and "engine failed" in str(result) for result in results)

@@ -14,12 +14,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from webdancer.train.qwen import Block, Opening
+from webdancer.train.qwen import Block
 
 BLOCK = 16
 """Rows whose attention is computed together, as far as the longest of them: more rows are more padding, fewer more calls."""
-_MIN_OPENING, _MIN_SHARING_ROWS = 32, 4
-"""Reading an opening once for all rows is worth it from so many tokens and rows on."""
 _ROUND = 16
 """Lengths of blocks are multiples of it."""
 _MIN_SHARE = 8
@@ -139,17 +137,6 @@ class CacheRows:
                 length = -(-longest // _ROUND) * _ROUND
                 blocks.append(Block(first, min(first + BLOCK, int(rows[-1]) + 1), length))
         return blocks
-
-    def opening(self) -> Opening:
-        """What all busy rows begin with, as far as it is cached; its length is a multiple of 16."""
-        rows = self.busy.nonzero()[0]
-        if len(rows) < _MIN_SHARING_ROWS:
-            return Opening(int(rows[0]), 0)
-        tokens = self.tokens[rows, : int(self.num_cached[rows].min())]
-        differs = (tokens != tokens[0]).any(0)
-        length = int(differs.argmax()) if differs.any() else len(differs)
-        length -= length % _ROUND
-        return Opening(int(rows[0]), length if length >= _MIN_OPENING else 0)
 
     def plan_order(self, blocks: Sequence[Block]) -> dict[int, int] | None:
         """Target row → source row for the rows that should move before the next step; None where it does not pay yet."""

@@ -345,7 +345,7 @@ class TorchEngine(Engine):
         ids[at] = rows.tokens[at, rows.num_known[at] - 1]
         device = self._decoder.device
         positions = torch.from_numpy(rows.num_cached[:num_rows].copy()).to(device)
-        logits = self._decoder.decode(torch.from_numpy(ids).to(device), positions, self._cache, blocks, rows.opening())
+        logits = self._decoder.decode(torch.from_numpy(ids).to(device), positions, self._cache, blocks)
         if len(at) < num_rows or (at != np.arange(num_rows)).any():
             logits = logits[torch.from_numpy(at).to(device)]
         sampled = sample(

@@ -45,15 +45,6 @@ class Block(NamedTuple):
     length: int
 
 
-class Opening(NamedTuple):
-    """What all busy rows begin with. A decode step reads it once for all of them."""
-
-    row: int
-    """One row that holds it."""
-    length: int
-    """0 where there is nothing worth it."""
-
-
 class _Layer(NamedTuple):
     """Weights of one layer; H query heads, K key-value heads of width d."""
 
@@ -94,8 +85,10 @@ class Decoder:
         self.num_kv_heads = int(config.num_key_value_heads)
         self.head_dim = int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
         self._eps = float(config.rms_norm_eps)
-        self._scale = self.head_dim**-0.5
         self._max_positions = max_positions
+        # Queries are scaled while they are rotated, so that their scores need not be.
+        self._scale = torch.ones(self.num_heads + self.num_kv_heads, 1, device=device)
+        self._scale[: self.num_heads] = self.head_dim**-0.5
         self._w = self._read(model)
 
     @torch.inference_mode()
@@ -116,27 +109,25 @@ class Decoder:
         )
 
     @torch.inference_mode()
-    def decode(
-        self, ids: Tensor, positions: Tensor, cache: KVCache, blocks: Sequence[Block], opening: Opening
-    ) -> Tensor:
+    def decode(self, ids: Tensor, positions: Tensor, cache: KVCache, blocks: Sequence[Block]) -> Tensor:
         """Logits [B, vocabulary] (float32) behind one token in each of the cache's first B rows.
 
         Args:
             ids: [B]; its keys and values are written at `positions` [B].
-            blocks: what attention covers. A row in none of them gets logits without meaning, and so does one that does not
-                begin with the opening.
+            blocks: what attention covers. A row in none of them gets logits without meaning.
         """
         num_rows = len(ids)
         rows = torch.arange(num_rows, device=self.device)
-        masks = [self._lengths_mask(positions, block, opening.length) for block in blocks]
-        rope = self._w.rope[positions]  # [B, 1, d/2]
+        masks = [self._lengths_mask(positions, block) for block in blocks]
+        rope = self._w.rope[positions] * self._scale  # [B, H + K, d/2]
         x = F.embedding(ids, self._w.embedding)  # [B, hidden]
         mixed = x.new_zeros(num_rows, self.num_kv_heads, self.num_heads // self.num_kv_heads, self.head_dim)
         for index, layer in enumerate(self._w.layers):
             q, k, v = self._qkv(layer, x, rope)
             cache.keys[index][rows, :, :, positions] = k
             cache.values[index][rows, :, positions] = v
-            self._attend_rows(q, cache, index, blocks, masks, opening, out=mixed)
+            for block, mask in zip(blocks, masks, strict=True):
+                self._attend_block(q, cache, index, block, mask, out=mixed)
             x = self._close_layer(layer, x, mixed.view(num_rows, -1))
         x = F.rms_norm(x, x.shape[-1:], self._w.norm, self._eps)
         return F.linear(x, self._w.head).float()
@@ -148,7 +139,7 @@ class Decoder:
         starts = [(piece.start, len(piece.ids)) for piece in pieces]
         positions = torch.cat([torch.arange(start, start + num, device=self.device) for start, num in starts])
         masks = [self._causal_mask(piece) for piece in pieces]
-        rope = self._w.rope[positions]
+        rope = self._w.rope[positions] * self._scale
         x = F.embedding(ids, self._w.embedding)  # [N, hidden], all pieces end to end
         last = self.num_layers - 1
         for index, layer in enumerate(self._w.layers):
@@ -174,7 +165,7 @@ class Decoder:
         return max(16, min(int(most**0.5), most // (start + 1)))
 
     def _qkv(self, layer: _Layer, x: Tensor, rope: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries [N, K, G, d] (G query heads for each of K), keys and values [N, K, d]; rotated where needed."""
+        """Queries [N, K, G, d] (G query heads for each of K), scaled, keys and values [N, K, d]; rotated where needed."""
         num_kv, head_dim = self.num_kv_heads, self.head_dim
         x = F.rms_norm(x, x.shape[-1:], layer.input_norm, self._eps)
         heads = F.linear(x, layer.qkv, layer.qkv_bias).view(len(x), -1, head_dim)
@@ -186,40 +177,13 @@ class Decoder:
         q = qk[:, :-num_kv].reshape(len(x), num_kv, -1, head_dim)
         return q, qk[:, -num_kv:], v
 
-    def _attend_rows(
-        self,
-        q: Tensor,
-        cache: KVCache,
-        index: int,
-        blocks: Sequence[Block],
-        masks: Sequence[Tensor],
-        opening: Opening,
-        out: Tensor,
-    ) -> None:
-        """One query per row [B, K, G, d] over the row's own keys, and over the opening's for all rows at once.
-
-        Products with a matrix of each row's own are slow, since so few queries share it; the opening (P positions) saves these:
-
-            scores of a row  [ opening: one product for all rows | from P on: a product per row ]  one softmax over both
-        """
-        num_kv, shared = q.shape[1], opening.length
-        opening_keys = cache.keys[index][opening.row, :, :, :shared]  # [K, d, P]
-        opening_values = cache.values[index][opening.row, :, :shared]  # [K, P, d]
-        together = q.transpose(0, 1).flatten(1, 2)  # [K, B G, d]
-        scores = torch.bmm(together, opening_keys).mul_(self._scale).view(num_kv, *q.shape[::2], shared).transpose(0, 1)
-        weights = torch.zeros_like(scores)  # [B, K, G, P]
-        for (first, end, length), mask in zip(blocks, masks, strict=True):
-            keys = cache.keys[index][first:end].flatten(0, 1)[:, :, shared:length]  # [n K, d, T - P]
-            values = cache.values[index][first:end].flatten(0, 1)[:, shared:length]
-            own = torch.baddbmm(mask, q[first:end].flatten(0, 1), keys, alpha=self._scale)
-            if shared:
-                own = torch.cat([scores[first:end].flatten(0, 1), own], dim=-1)
-            own = own.softmax(-1)
-            weights[first:end] = own[..., :shared].reshape(end - first, *q.shape[1:3], shared)
-            torch.bmm(own[..., shared:], values, out=out[first:end].flatten(0, 1))
-        if shared:
-            from_opening = torch.bmm(weights.transpose(0, 1).flatten(1, 2), opening_values)  # [K, B G, d]
-            out += from_opening.view(num_kv, *q.shape[::2], -1).transpose(0, 1)
+    def _attend_block(self, q: Tensor, cache: KVCache, index: int, block: Block, mask: Tensor, out: Tensor) -> None:
+        """One query per row of the block over the row's own keys; [n K, G, d] x [n K, d, T]."""
+        first, end, length = block
+        keys = cache.keys[index][first:end].flatten(0, 1)[:, :, :length]
+        values = cache.values[index][first:end].flatten(0, 1)[:, :length]
+        scores = torch.baddbmm(mask, q[first:end].flatten(0, 1), keys)
+        torch.bmm(scores.softmax(-1), values, out=out[first:end].flatten(0, 1))
 
     def _attend_piece(self, q: Tensor, cache: KVCache, index: int, piece: Piece, mask: Tensor) -> Tensor:
         """The piece's queries [n, K, G, d] over all of its row up to each of them → [n, K G d]."""
@@ -227,7 +191,7 @@ class Decoder:
         length = piece.start + num
         folded = q.permute(1, 2, 0, 3).reshape(num_kv, group * num, head_dim)
         scores = torch.bmm(folded, cache.keys[index][piece.row, :, :, :length])
-        scores = scores.view(num_kv, group, num, length).mul_(self._scale).add_(mask)
+        scores = scores.view(num_kv, group, num, length).add_(mask)
         mixed = torch.bmm(scores.softmax(-1).view(num_kv, -1, length), cache.values[index][piece.row, :, :length])
         return mixed.view(num_kv, group, num, head_dim).permute(2, 0, 1, 3).reshape(num, -1)
 
@@ -237,9 +201,9 @@ class Decoder:
         gate, up = F.linear(F.rms_norm(x, x.shape[-1:], layer.post_norm, self._eps), layer.gate_up).chunk(2, dim=-1)
         return x + F.linear(F.silu(gate) * up, layer.down)
 
-    def _lengths_mask(self, positions: Tensor, block: Block, start: int) -> Tensor:
-        """[n K, 1, T]: 0 from `start` up to each row's position, -inf behind it."""
-        columns = torch.arange(start, block.length, device=self.device)
+    def _lengths_mask(self, positions: Tensor, block: Block) -> Tensor:
+        """[n K, 1, T]: 0 up to each row's position, -inf behind it."""
+        columns = torch.arange(block.length, device=self.device)
         hidden = columns > positions[block.first : block.end, None]
         mask = torch.zeros(hidden.shape, dtype=self.dtype, device=self.device).masked_fill_(hidden, -torch.inf)
         return mask[:, None].repeat_interleave(self.num_kv_heads, dim=0)
