@@ -12,9 +12,8 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol, Self
+from collections.abc import Collection, Sequence
+from typing import Literal, Protocol, Self
 
 import numpy as np
 import torch
@@ -22,34 +21,15 @@ from transformers import PreTrainedModel
 
 from webdancer.errors import ContextFullError
 from webdancer.train.cache_rows import CacheRows
+from webdancer.train.generation import EngineStats, Generation, OnToken, Request, TokenSampling
 from webdancer.train.qwen import Decoder, Piece
 from webdancer.train.sampler import mix, sample, uniforms
+
+__all__ = ["Engine", "EngineStats", "Generation", "OnToken", "TokenSampling", "TorchEngine"]
 
 _log = logging.getLogger(__name__)
 _NUM_TURNS_OF_LOOP = 4
 """Turns that the event loop gets between two steps while an episode waits for its tool: a socket's answer takes several."""
-
-OnToken = Callable[[int, float], None]
-
-
-@dataclass(frozen=True, slots=True)
-class TokenSampling:
-    """How a turn is sampled. Temperature 0 takes the likeliest token; `seed` fixes the turn's random stream."""
-
-    temperature: float = 1.0
-    top_p: float = 1.0
-    max_tokens: int = 256
-    seed: int = 0
-
-
-class Generation(NamedTuple):
-    """One sampled turn."""
-
-    token_ids: list[int]
-    """The stop token that ended it is the last."""
-    logprobs: list[float]
-    """Under the distribution sampled from, after temperature and nucleus; of greedy tokens at temperature 1."""
-    finish: Literal["stop", "length"]
 
 
 class Engine(Protocol):
@@ -70,43 +50,6 @@ class Engine(Protocol):
     def release(self, session: str) -> None:
         """The episode is over."""
         ...
-
-
-@dataclass(slots=True)
-class EngineStats:
-    """Totals since the engine was made. Prompt tokens are either cached, shared or prefilled."""
-
-    num_requests: int = 0
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    """Found in the episode's own row, or in a free row that it took over."""
-    shared_tokens: int = 0
-    """Copied from the row of another episode."""
-    prefilled_tokens: int = 0
-    sampled_tokens: int = 0
-    num_steps: int = 0
-    num_moved_rows: int = 0
-    prefill_s: float = 0.0
-    decode_s: float = 0.0
-
-
-@dataclass(eq=False, slots=True)
-class _Request:
-    """A turn under way."""
-
-    session: str
-    ids: list[int]
-    sampling: TokenSampling
-    max_tokens: int
-    result: asyncio.Future[Generation]
-    on_token: OnToken | None
-    key: int
-    row: int = -1
-    source: int | None = None
-    """The row that the first `num_shared` tokens are to be copied from."""
-    num_shared: int = 0
-    token_ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
 
 
 class TorchEngine(Engine):
@@ -146,8 +89,8 @@ class TorchEngine(Engine):
         self._deterministic, self._prefill_tokens = deterministic, prefill_tokens
         self._open: set[str] = set()
         self._released: set[str] = set()
-        self._queue: deque[_Request] = deque()
-        self._running: list[_Request] = []
+        self._queue: deque[Request] = deque()
+        self._running: list[Request] = []
         self._wake = asyncio.Event()
         self._loop_task: asyncio.Task[None] | None = None
 
@@ -196,7 +139,7 @@ class TorchEngine(Engine):
             RuntimeError: the engine does not run, or the forward pass failed.
         """
         self._check(ids, session, sampling.max_tokens)
-        request = _Request(
+        request = Request(
             session=session,
             ids=list(ids),
             sampling=sampling,
@@ -281,7 +224,7 @@ class TorchEngine(Engine):
             # Rather than to stand still, go on with this episode; another, that waits for its tool, is prefilled again.
             self._start(self._queue.popleft())
 
-    def _start(self, request: _Request) -> bool:
+    def _start(self, request: Request) -> bool:
         """Give the request a row; False where there is none."""
         placement = self._rows.place(request.session, request.ids)
         if placement is None:
@@ -294,10 +237,10 @@ class TorchEngine(Engine):
         self.stats.prefilled_tokens += 1  # the last one, which enters the first decode step
         return True
 
-    def _is_filling(self, request: _Request) -> bool:
+    def _is_filling(self, request: Request) -> bool:
         return bool(self._rows.num_cached[request.row] < self._rows.num_known[request.row] - 1)
 
-    def _prefill(self, filling: list[_Request]) -> None:
+    def _prefill(self, filling: list[Request]) -> None:
         """One packed forward pass over the next tokens of the requests that lack some."""
         started = time.perf_counter()
         rows = self._rows
@@ -318,7 +261,7 @@ class TorchEngine(Engine):
             self.stats.prefilled_tokens += len(piece.ids)
         self.stats.prefill_s += time.perf_counter() - started
 
-    def _take_shared(self, request: _Request) -> bool:
+    def _take_shared(self, request: Request) -> bool:
         """Copy what another row holds of the request's opening. False: that row is still being filled, wait for it."""
         rows, source, num = self._rows, request.source, request.num_shared
         if source is None:
@@ -394,7 +337,7 @@ class TorchEngine(Engine):
             request.row = target_of.get(request.row, request.row)
         self.stats.num_moved_rows += len(sources)
 
-    def _drop(self, request: _Request) -> None:
+    def _drop(self, request: Request) -> None:
         """Take a request out, whether it waits, runs or is over."""
         if request in self._running:
             self._running.remove(request)
