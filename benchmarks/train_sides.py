@@ -1,0 +1,536 @@
+"""The two sides of `benchmarks/train.py`; each job runs in a process of its own, with threads set by the caller.
+
+    python benchmarks/train_sides.py JOB.json RESULT.json
+
+A job names one of the functions in `SIDES` and its arguments. Where a run folder is needed, its manifest gives the settings of
+policy, agent, SFT and RL.
+"""
+
+import asyncio
+import json
+import resource
+import shutil
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel, TrainerCallback
+
+from webdancer.agent.schemas import TOOL_SCHEMAS
+from webdancer.config import Config
+from webdancer.errors import ContextFullError
+from webdancer.pipeline.models import open_models
+from webdancer.pipeline.run_folder import read_manifest
+from webdancer.pipeline.toolbox import make_toolbox
+from webdancer.records import QA, Trajectory
+from webdancer.store import read_records
+from webdancer.train.engine import Engine, Generation, TokenSampling
+from webdancer.train.policy import EnginePolicy
+from webdancer.train.rl import RlProgress, train_rl
+from webdancer.train.rollout import Draw, QuestionOrder, Roller, Rollout
+from webdancer.train.sft import SftProgress, train_on_examples, train_sft
+from webdancer.train.sft_data import Example
+from webdancer.train.tokens import ChatTokens, encode_trajectory
+from webdancer.web.snapshot import Snapshot
+
+Json = dict[str, Any]
+_NEVER = 1_000_000
+_SEED = 0
+
+
+class Clock(NamedTuple):
+    """Both clocks of the process, seconds."""
+
+    wall: float
+    cpu: float
+
+    @classmethod
+    def now(cls) -> "Clock":
+        return cls(time.perf_counter(), time.process_time())
+
+    def since(self, earlier: "Clock") -> "Clock":
+        return Clock(self.wall - earlier.wall, self.cpu - earlier.cpu)
+
+
+def config_of(run: Path) -> Config:
+    manifest = read_manifest(run)
+    if manifest is None:
+        raise SystemExit(f"{run} holds no run; make one with `webdancer run`, up to the stage `sample`")
+    return manifest.config
+
+
+# --- SFT ---------------------------------------------------------------------------------------------------------------------
+
+
+def load_examples(run: Path, base: Path, num: int | None) -> tuple[Config, ChatTokens, list[Example]]:
+    """The run's trajectories as sequences, without those that are longer than the context; the first `num`."""
+    config, tokens = config_of(run), ChatTokens.load(base)
+    examples = []
+    for trajectory in read_records(run / "sft.jsonl", Trajectory):
+        token_ids, mask = encode_trajectory(tokens, trajectory, TOOL_SCHEMAS, prompt=config.agent.prompt)
+        if len(token_ids) <= config.policy.max_context:
+            examples.append(Example(trajectory.id, trajectory.qa_id, token_ids, mask))
+    return config, tokens, examples[:num]
+
+
+class StepTimes:
+    """What each finished optimizer step had read and used so far."""
+
+    def __init__(self) -> None:
+        self.clocks: list[Clock] = []
+        self.num_tokens: list[int] = []
+
+    def add(self, num_tokens: int) -> None:
+        self.clocks.append(Clock.now())
+        self.num_tokens.append(num_tokens)
+
+    def between(self, first: int, last: int) -> Json:
+        """From the end of step `first` to the end of step `last`, counted from 1."""
+        wall, cpu = self.clocks[last - 1].since(self.clocks[first - 1])
+        num_tokens = self.num_tokens[last - 1] - self.num_tokens[first - 1]
+        return {
+            "steps": last - first,
+            "tokens": num_tokens,
+            "wall_s": wall,
+            "cpu_s": cpu,
+            "tokens_per_s": num_tokens / wall,
+            "tokens_per_cpu_s": num_tokens / cpu,
+            "tokens_per_step": num_tokens / (last - first),
+        }
+
+
+def sft_ours(*, run: str, base: str, num: int | None, warmup: int, out: str) -> Json:
+    """One epoch; the last step is left out, because it also saves."""
+    config, tokens, examples = load_examples(Path(run), Path(base), num)
+    folder = Path(out)
+    shutil.rmtree(folder, ignore_errors=True)
+    changes = {"num_epochs": 1.0, "validation_share": 0.0, "save_every_steps": _NEVER}
+    times = StepTimes()
+
+    def on_progress(progress: SftProgress) -> None:
+        times.add(0)
+
+    result = train_on_examples(
+        examples,
+        base=Path(base),
+        tokenizer=tokens.tokenizer,
+        out=folder,
+        settings=config.sft.model_copy(update=changes),
+        policy=config.policy,
+        seed=_SEED,
+        on_progress=on_progress,
+    )
+    total = 0
+    for number, line in enumerate((folder / "metrics.jsonl").read_text().splitlines()):
+        total += int(json.loads(line)["tokens"])
+        times.num_tokens[number] = total
+    return times.between(warmup, result.num_steps - 1)
+
+
+def open_peer_model(path: Path, setting: Json) -> PreTrainedModel:
+    """The peer's model: float32 weights under bfloat16 autocast, or bfloat16 weights."""
+    dtype = torch.bfloat16 if setting["precision"] == "bf16 weights" else torch.float32
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        path, dtype=dtype, attn_implementation=setting["attention"]
+    )
+    return model
+
+
+def common_arguments(setting: Json, folder: Path, learning_rate: float) -> Json:
+    """What both of TRL's trainers are given: nothing is logged, saved or recomputed."""
+    return {
+        "output_dir": str(folder),
+        "learning_rate": learning_rate,
+        "max_grad_norm": 1.0,
+        "bf16": setting["precision"] == "autocast",
+        "torch_compile": setting["compile"],
+        "use_cpu": True,
+        "gradient_checkpointing": False,
+        "dataloader_pin_memory": False,
+        "logging_strategy": "no",
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "seed": _SEED,
+    }
+
+
+def sft_trl(*, run: str, base: str, num: int | None, warmup: int, setting: Json, out: str) -> Json:
+    """One epoch of TRL's SFTTrainer over the same sequences, with as many tokens per optimizer step on average."""
+    from datasets import Dataset
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
+
+    config, tokens, examples = load_examples(Path(run), Path(base), num)
+    rows = setting["rows"]  # sequences of a forward pass; blocks of `max_context` tokens where they are packed
+    mean_length = sum(len(example.token_ids) for example in examples) / len(examples)
+    row_tokens = config.policy.max_context if setting["layout"] == "packed" else mean_length
+    layouts: dict[str, Json] = {
+        "padded": {"max_length": config.policy.max_context, "train_sampling_strategy": "group_by_length"},
+        "padding-free": {"max_length": None, "padding_free": True},
+        "packed": {"max_length": config.policy.max_context, "packing": True, "packing_strategy": "bfd"},
+    }
+    arguments = SFTConfig(
+        **common_arguments(setting, Path(out), config.sft.learning_rate),
+        **layouts[setting["layout"]],
+        per_device_train_batch_size=rows,
+        gradient_accumulation_steps=max(1, round(config.sft.batch_tokens / (rows * row_tokens))),
+        num_train_epochs=1,
+        lr_scheduler_type="cosine",
+        weight_decay=config.sft.weight_decay,
+    )
+    data = Dataset.from_list(
+        [
+            {
+                "input_ids": list(example.token_ids),
+                "labels": [
+                    token if written else -100 for token, written in zip(example.token_ids, example.mask, strict=True)
+                ],
+            }
+            for example in examples
+        ]
+    )
+    times = StepTimes()
+
+    class Trainer(SFTTrainer):
+        num_tokens = 0
+
+        def training_step(self, model: Any, inputs: Json, *rest: Any, **named: Any) -> Any:
+            mask = inputs.get("attention_mask")
+            self.num_tokens += int(inputs["input_ids"].numel() if mask is None else mask.sum())
+            return super().training_step(model, inputs, *rest, **named)  # type: ignore[no-untyped-call]
+
+    class Watch(TrainerCallback):
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            times.add(trainer.num_tokens)
+
+    model = open_peer_model(Path(base), setting)
+    gap = None if setting["layout"] == "padded" else leakage(model, examples[0].token_ids, examples[1].token_ids)
+    trainer = Trainer(
+        model=model, args=arguments, train_dataset=data, processing_class=tokens.tokenizer, callbacks=[Watch()]
+    )
+    trainer.train()
+    return times.between(warmup, len(times.clocks) - 1) | {"leakage": gap}
+
+
+@torch.no_grad()
+def leakage(model: PreTrainedModel, first: Sequence[int], second: Sequence[int]) -> float:
+    """How much a sequence's logits change (largest difference over largest logit) when another stands before it in a block.
+
+    The block is given as TRL's collator gives it: positions start again, no attention mask. Rounding alone leaves some 1e-2 in
+    bfloat16; a sequence that sees the other, more.
+    """
+    positions = torch.tensor([[*range(len(first)), *range(len(second))]])
+    both = model(input_ids=torch.tensor([[*first, *second]]), position_ids=positions, use_cache=False).logits
+    alone = model(input_ids=torch.tensor([list(second)]), use_cache=False).logits
+    return float((both[:, len(first) :] - alone).abs().max() / alone.abs().max())
+
+
+def make_checkpoint(*, run: str, base: str, epochs: float, num: int | None, out: str) -> Json:
+    """A policy that follows the format, for rollouts of several turns."""
+    config = config_of(Path(run))
+    shutil.rmtree(out, ignore_errors=True)
+    result = train_sft(
+        list(read_records(Path(run) / "sft.jsonl", Trajectory))[:num],
+        base=Path(base),
+        out=Path(out),
+        settings=config.sft.model_copy(update={"num_epochs": epochs}),
+        policy=config.policy,
+        prompt=config.agent.prompt,
+        schemas=TOOL_SCHEMAS,
+        seed=_SEED,
+    )
+    return {"validation_loss": result.validation_loss, "seconds": result.seconds}
+
+
+# --- DAPO --------------------------------------------------------------------------------------------------------------------
+
+
+class DapoWork(NamedTuple):
+    """What both sides are asked to do. The first step is a warm-up."""
+
+    run: str
+    checkpoint: str
+    questions: int
+    rollouts: int
+    updates: int
+    steps: int
+    """Measured."""
+    learning_rate: float
+
+    def config(self) -> Config:
+        """The run's settings with this work in them; no group is dropped, so that both sides train on all."""
+        config = config_of(Path(self.run))
+        changes = {
+            "num_steps": 1 + self.steps,
+            "groups_per_step": self.questions,
+            "rollouts_per_group": self.rollouts,
+            "updates_per_step": self.updates,
+            "learning_rate": self.learning_rate,
+            "dynamic_sampling": False,
+            "concurrency": self.questions * self.rollouts,
+            "save_every_steps": _NEVER,
+        }
+        return config.model_copy(update={"rl": config.rl.model_copy(update=changes)})
+
+    def order(self) -> QuestionOrder:
+        """The questions as they come up."""
+        return QuestionOrder(list(read_records(Path(self.run) / "rl_qa.jsonl", QA)), seed=_SEED)
+
+
+def dapo_step(*, rollout: Clock, update: Clock, figures: Json) -> Json:
+    return {
+        "rollout_s": rollout.wall,
+        "rollout_cpu_s": rollout.cpu,
+        "update_s": update.wall,
+        "update_cpu_s": update.cpu,
+        **figures,
+    }
+
+
+def dapo_ours(*, out: str, **work_values: Any) -> Json:
+    """Steps of `train_rl`; a step's own metrics give the seconds, its progress reports the processor's."""
+    work = DapoWork(**work_values)
+    config, folder = work.config(), Path(out)
+    shutil.rmtree(folder, ignore_errors=True)
+    started, rolled, ended = [Clock.now()], [Clock.now()], [Clock.now()]
+
+    def on_progress(progress: RlProgress) -> None:
+        if progress.num_groups == work.questions:
+            rolled.append(Clock.now())
+        elif progress.num_groups == 0:
+            ended.append(Clock.now())
+
+    async def train() -> None:
+        with Snapshot.open(Path(work.run) / "snapshot") as snapshot:
+            async with open_models(config.llm, mode=config.sample.mode) as models:
+                started[0] = ended[0] = Clock.now()
+                await train_rl(
+                    list(read_records(Path(work.run) / "rl_qa.jsonl", QA)),
+                    base=Path(work.checkpoint),
+                    out=folder,
+                    toolbox=make_toolbox(snapshot, models.summariser, config.agent),
+                    judge_model=models.judge,
+                    agent_settings=config.agent,
+                    settings=config.rl,
+                    policy=config.policy,
+                    seed=_SEED,
+                    on_progress=on_progress,
+                )
+
+    asyncio.run(train())
+    steps = []
+    for number, line in enumerate((folder / "metrics.jsonl").read_text().splitlines(), start=1):
+        values = json.loads(line)
+        rollout = Clock(values["seconds_rollout"], rolled[number].since(ended[number - 1]).cpu)
+        update = Clock(values["seconds_update"] + values["seconds_sync"], ended[number].since(rolled[number]).cpu)
+        figures = {
+            "rollouts": values["rollouts"],
+            "sampled_tokens": round(values["sampled_tokens_per_episode"] * values["rollouts"]),
+            "trained_tokens": values["trained_tokens"],
+            "episode_tokens": round(values["tokens_per_episode"] * values["rollouts"]),
+            "turns": round(values["turns_per_episode"] * values["rollouts"]),
+            "reward": values["reward"],
+            "prefill_s": values["seconds_prefill"],
+            "decode_s": values["seconds_decode"],
+        }
+        steps.append(dapo_step(rollout=rollout, update=update, figures=figures))
+    return {"steps": steps[1:], "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}
+
+
+class PeerEngine(Engine):
+    """TRL's generation behind our protocol, a turn of all open episodes at a time, as in TRL's own loop over tools."""
+
+    def __init__(self, trainer: Any, *, max_context: int) -> None:
+        self._trainer, self._max_context = trainer, max_context
+        self._open: set[str] = set()
+        self._waiting: list[tuple[list[int], int, asyncio.Future[Generation]]] = []
+
+    def open(self, session: str) -> None:
+        self._open.add(session)
+
+    def release(self, session: str) -> None:
+        self._open.discard(session)
+        self._generate_if_all_wait()
+
+    async def generate(self, ids: Sequence[int], sampling: TokenSampling, *, session: str) -> Generation:
+        room = self._max_context - len(ids)
+        if room < 1:
+            raise ContextFullError(f"episode {session!r} is full")
+        result: asyncio.Future[Generation] = asyncio.get_running_loop().create_future()
+        self._waiting.append((list(ids), min(room, sampling.max_tokens), result))
+        self._generate_if_all_wait()
+        return await result
+
+    def _generate_if_all_wait(self) -> None:
+        if not self._waiting or len(self._waiting) < len(self._open):
+            return
+        waiting, self._waiting = self._waiting, []
+        completions, _ = self._trainer._generate_single_turn([ids for ids, _, _ in waiting], None, {}, 1)
+        for (_, most, result), sampled in zip(waiting, completions, strict=True):
+            cut = sampled[:most]
+            ended = cut[-1] in self._trainer.eos_token_ids
+            result.set_result(Generation(cut, [0.0] * len(cut), "stop" if ended else "length"))
+
+
+class PeerStep:
+    """Clocks and counts of one of the peer's batches of rollouts."""
+
+    def __init__(self) -> None:
+        self.started = Clock.now()
+        self.rolled = self.started
+        self.scored = self.started
+        self.figures: Json = {}
+
+
+def figures_of(rollouts: Sequence[Rollout]) -> Json:
+    num_sampled = sum(sum(rollout.sample.mask) for rollout in rollouts)
+    return {
+        "rollouts": len(rollouts),
+        "sampled_tokens": num_sampled,
+        "trained_tokens": num_sampled,
+        "episode_tokens": sum(len(rollout.sample.token_ids) for rollout in rollouts),
+        "turns": sum(len(rollout.trajectory.steps) for rollout in rollouts),
+        "reward": sum(rollout.sample.reward.total for rollout in rollouts) / len(rollouts),
+    }
+
+
+def dapo_trl(*, setting: Json, out: str, **work_values: Any) -> Json:
+    """Steps of TRL's GRPOTrainer with loss `dapo`; its `rollout_func` plays our episodes over our tools with TRL's generation."""
+    from datasets import Dataset
+    from trl.trainer.grpo_config import GRPOConfig
+    from trl.trainer.grpo_trainer import GRPOTrainer
+
+    work = DapoWork(**work_values)
+    config, order, tokens = work.config(), work.order(), ChatTokens.load(work.checkpoint)
+    draws = [order.draw(position) for position in range((1 + work.steps) * work.questions)]
+    by_name = {draw.group_id: draw for draw in draws}
+    num_micro = work.questions * work.rollouts // setting["rows"]  # micro-batches of one batch of rollouts
+    arguments = GRPOConfig(
+        **common_arguments(setting, Path(out), work.learning_rate),
+        per_device_train_batch_size=setting["rows"],
+        steps_per_generation=num_micro,
+        gradient_accumulation_steps=max(1, num_micro // work.updates),
+        max_steps=(1 + work.steps) * work.updates,
+        num_generations=work.rollouts,
+        max_completion_length=config.policy.max_context,
+        generation_kwargs={"max_new_tokens": config.agent.max_turn_tokens},
+        use_transformers_continuous_batching=setting["generation"] == "continuous batching",
+        temperature=config.rl.temperature,
+        top_p=config.rl.top_p,
+        top_k=0,
+        loss_type="dapo",
+        beta=0.0,
+        epsilon=config.rl.clip_low,
+        epsilon_high=config.rl.clip_high,
+        shuffle_dataset=False,
+        lr_scheduler_type="constant",
+        weight_decay=config.rl.weight_decay,
+    )
+    steps: list[PeerStep] = []
+    optimizer_steps: list[Clock] = []
+
+    class Trainer(GRPOTrainer):
+        def _generate_and_score_completions(self, inputs: Any) -> Any:
+            steps.append(PeerStep())
+            outputs = super()._generate_and_score_completions(inputs)
+            steps[-1].scored = Clock.now()
+            return outputs
+
+        def _generate(self, prompts: list[Any]) -> Any:
+            outputs = super()._generate(prompts)
+            steps[-1].rolled = Clock.now()
+            return outputs
+
+    class Watch(TrainerCallback):
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            optimizer_steps.append(Clock.now())
+
+    with asyncio.Runner() as runner, Snapshot.open(Path(work.run) / "snapshot") as snapshot:
+        context = open_models(config.llm, mode=config.sample.mode)
+        models = runner.run(context.__aenter__())
+        toolbox = make_toolbox(snapshot, models.summariser, config.agent)
+
+        def play(prompts: list[str], trainer: Any) -> Json:
+            engine = PeerEngine(trainer, max_context=config.policy.max_context)
+            roller = Roller(
+                EnginePolicy(engine, tokens, name="peer"),
+                toolbox,
+                models.judge,
+                agent_settings=config.agent,
+                settings=config.rl,
+                max_context=config.policy.max_context,
+                seed=_SEED,
+            )
+            drawn = [by_name[name] for name in prompts[:: work.rollouts]]
+            rollouts = runner.run(play_groups(roller, drawn))
+            steps[-1].figures = figures_of(rollouts)
+            return as_peer_output(rollouts)
+
+        model = open_peer_model(Path(work.checkpoint), setting)
+        model.generation_config.eos_token_id = sorted(tokens.stop_ids)
+        trainer = Trainer(
+            model=model,
+            reward_funcs=[lambda completions, earned, **_: earned],
+            args=arguments,
+            train_dataset=Dataset.from_list([{"prompt": draw.group_id} for draw in draws]),
+            processing_class=tokens.tokenizer,
+            rollout_func=play,
+            callbacks=[Watch()],
+        )
+        trainer.train()
+        runner.run(context.__aexit__(None, None, None))
+    ends = [optimizer_steps[(number + 1) * work.updates - 1] for number in range(len(steps))]
+    measured = [
+        dapo_step(
+            rollout=step.rolled.since(step.started),
+            update=end.since(step.rolled),
+            figures={**step.figures, "old_logprobs_s": step.scored.since(step.rolled).wall},
+        )
+        for step, end in zip(steps, ends, strict=True)
+    ]
+    return {"steps": measured[1:], "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}
+
+
+async def play_groups(roller: Roller, draws: Sequence[Draw]) -> list[Rollout]:
+    """All rollouts of all groups, in order; every episode is open before the first turn."""
+    episodes = [roller.open(draw) for draw in draws]
+    groups = await asyncio.gather(
+        *(roller.group(draw, policy_version=0, episodes=opened) for draw, opened in zip(draws, episodes, strict=True))
+    )
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    if any(group.num_dropped for group in groups):
+        raise SystemExit(f"rollouts were dropped: {[group.num_dropped for group in groups if group.num_dropped]}")
+    return rollouts
+
+
+def as_peer_output(rollouts: Sequence[Rollout]) -> Json:
+    """What TRL wants of a `rollout_func`: prompt up to the first sampled token, completion, and which of it was sampled."""
+    starts = [rollout.sample.mask.index(True) for rollout in rollouts]
+    samples = [rollout.sample for rollout in rollouts]
+    return {
+        "prompt_ids": [list(sample.token_ids[:start]) for sample, start in zip(samples, starts, strict=True)],
+        "completion_ids": [list(sample.token_ids[start:]) for sample, start in zip(samples, starts, strict=True)],
+        "env_mask": [list(map(int, sample.mask[start:])) for sample, start in zip(samples, starts, strict=True)],
+        "logprobs": None,
+        "earned": [sample.reward.total for sample in samples],
+    }
+
+
+SIDES = {side.__name__: side for side in (sft_ours, sft_trl, make_checkpoint, dapo_ours, dapo_trl)}
+
+
+def main() -> None:
+    warnings.filterwarnings("ignore")
+    job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    result = SIDES[job.pop("side")](**job)
+    result["threads"] = torch.get_num_threads()
+    Path(sys.argv[2]).write_text(json.dumps(result), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
