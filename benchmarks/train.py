@@ -41,17 +41,18 @@ START: Json = {"precision": "autocast", "attention": "sdpa", "compile": False}
 """TRL's own defaults."""
 SFT_START = {**START, "layout": "padded", "rows": 4}
 SFT_VARIED: list[list[Json]] = [
-    [{"precision": "bf16 weights"}],
     [{"attention": "eager"}],
+    [{"precision": "bf16 weights"}],
     [{"rows": 1}, {"rows": 2}, {"rows": 8}],
     [{"layout": "padding-free", "rows": 2}, {"layout": "padding-free", "rows": 4}, {"layout": "packed", "rows": 1}],
     [{"compile": True}],
 ]
 DAPO_START = {**START, "rows": 16, "generation": "generate"}
 DAPO_VARIED: list[list[Json]] = [
-    [{"precision": "bf16 weights"}],
     [{"attention": "eager"}],
+    [{"precision": "bf16 weights"}],
     [{"rows": 4}, {"rows": 8}],
+    [{"compile": True}],
     [{"generation": "continuous batching"}],
 ]
 
@@ -59,24 +60,21 @@ DAPO_VARIED: list[list[Json]] = [
 class Machine:
     """Runs jobs, each in a fresh process."""
 
-    def __init__(self, *, threads: int, timeout_s: float) -> None:
-        self._timeout_s = timeout_s
+    def __init__(self, *, threads: int) -> None:
         fixed = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
         quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "TRL_EXPERIMENTAL_SILENCE": "1"}
         self._environment = {**os.environ, **fixed, **quiet}
 
-    def run(self, side: str, **arguments: Any) -> Json:
-        """A job's result; `{"error": …}` where it failed."""
+    def run(self, side: str, *, limit_s: float = 3600.0, **arguments: Any) -> Json:
+        """A job's result; `{"error": …}` where it failed or was not done in time."""
         with tempfile.TemporaryDirectory() as folder:
             job, result = Path(folder) / "job.json", Path(folder) / "result.json"
             job.write_text(json.dumps({"side": side, "out": f"{folder}/out", **arguments}))
             command = [sys.executable, str(Path(__file__).with_name("train_sides.py")), str(job), str(result)]
             try:
-                done = subprocess.run(
-                    command, env=self._environment, capture_output=True, text=True, timeout=self._timeout_s
-                )
+                done = subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=limit_s)
             except subprocess.TimeoutExpired:
-                return {"error": f"not done after {self._timeout_s:g} s"}
+                return {"error": f"not done after {limit_s:g} s"}
             if done.returncode:
                 return {"error": (done.stderr.strip().splitlines() or ["no message"])[-1][:300]}
             values: Json = json.loads(result.read_text())
@@ -115,10 +113,12 @@ def describe(setting: Json) -> str:
 
 def compare_sft(machine: Machine, arguments: argparse.Namespace, base: Path) -> Json:
     """One epoch on each side."""
-    common = {"run": str(arguments.run), "base": str(base), "warmup": 2}
+    common: Json = {"run": str(arguments.run), "base": str(base), "warmup": 2}
 
     def seconds_of(setting: Json) -> Json:
-        found = machine.run("sft_trl", **common, num=arguments.tuning_num, setting=setting)
+        found = machine.run(
+            "sft_trl", limit_s=arguments.trial_limit, **common, num=arguments.tuning_num, setting=setting
+        )
         if "error" in found:
             return found
         shown = f"{found['tokens_per_s']:.0f} tokens/s, {found['tokens_per_cpu_s']:.0f} per CPU second"
@@ -166,17 +166,19 @@ def summed(side: Json) -> Json:
 
 def compare_dapo(machine: Machine, arguments: argparse.Namespace, checkpoint: Path) -> Json:
     """A warm-up step and the measured ones on each side."""
-    common = {
+    common: Json = {
         "run": str(arguments.run),
         "checkpoint": str(checkpoint),
         "rollouts": arguments.rollouts,
         "updates": arguments.updates,
         "learning_rate": 1e-6,  # so small that the policy, and with it the work, stays what it is
     }
-    num_tuned = max(1, 2 * 16 // arguments.rollouts)
+    num_tuned = max(1, arguments.tuning_rollouts // arguments.rollouts)
 
     def seconds_of(setting: Json) -> Json:
-        found = machine.run("dapo_trl", **common, questions=num_tuned, steps=1, setting=setting)
+        found = machine.run(
+            "dapo_trl", limit_s=arguments.trial_limit, **common, questions=num_tuned, steps=1, setting=setting
+        )
         if "error" in found:
             return found
         mean = summed(found)
@@ -246,17 +248,22 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--no-tuning", dest="tuning", action="store_false", help="TRL's defaults")
     parser.add_argument("--num", type=int, help="trajectories of the SFT epoch; all by default")
     parser.add_argument("--tuning-num", type=int, default=100, help="trajectories of a setting's trial")
+    parser.add_argument(
+        "--tuning-rollouts", type=int, default=64, help="rollouts of a setting's trial, a multiple of 16"
+    )
     parser.add_argument("--questions", type=int, default=16)
     parser.add_argument("--rollouts", type=int, default=8)
     parser.add_argument("--updates", type=int, default=2)
     parser.add_argument("--steps", type=int, default=2, help="measured steps of DAPO, behind one that warms up")
-    parser.add_argument("--timeout", type=float, default=1800.0, help="seconds of one job")
+    parser.add_argument(
+        "--trial-limit", type=float, default=400.0, help="seconds after which a setting's trial is given up"
+    )
     return parser.parse_args()
 
 
 def main() -> None:
     arguments = read_arguments()
-    machine = Machine(threads=arguments.threads, timeout_s=arguments.timeout)
+    machine = Machine(threads=arguments.threads)
     base = resolve_base(arguments.base).resolve()
     libraries = {name: version(name) for name in ("torch", "transformers", "trl", "accelerate")}
     result: Json = {

@@ -90,6 +90,10 @@ class StepTimes:
 
     def between(self, first: int, last: int) -> Json:
         """From the end of step `first` to the end of step `last`, counted from 1."""
+        if last <= first:
+            raise SystemExit(
+                f"too few trajectories: only {len(self.clocks)} optimizer steps, expected at least {first + 2}"
+            )
         wall, cpu = self.clocks[last - 1].since(self.clocks[first - 1])
         num_tokens = self.num_tokens[last - 1] - self.num_tokens[first - 1]
         return {
@@ -419,7 +423,7 @@ def dapo_trl(*, setting: Json, out: str, **work_values: Any) -> Json:
         num_generations=work.rollouts,
         max_completion_length=config.policy.max_context,
         generation_kwargs={"max_new_tokens": config.agent.max_turn_tokens},
-        use_transformers_continuous_batching=setting["generation"] == "continuous batching",
+        **continuous_batching(work, config) if setting["generation"] == "continuous batching" else {},
         temperature=config.rl.temperature,
         top_p=config.rl.top_p,
         top_k=0,
@@ -494,6 +498,17 @@ def dapo_trl(*, setting: Json, out: str, **work_values: Any) -> Json:
         for step, end in zip(steps, ends, strict=True)
     ]
     return {"steps": measured[1:], "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}
+
+
+def continuous_batching(work: DapoWork, config: Config) -> Json:
+    """A cache with room for all episodes and no more: left alone, it takes a share of the memory, which is slow to go over."""
+    page = 64
+    num_blocks = work.questions * work.rollouts * -(-config.policy.max_context // page)
+    options = {"page_size": page, "num_blocks": num_blocks, "max_batch_tokens": 512}
+    return {
+        "use_transformers_continuous_batching": True,
+        "transformers_continuous_batching_config": options,
+    }
 
 
 async def play_groups(roller: Roller, draws: Sequence[Draw]) -> list[Rollout]:
