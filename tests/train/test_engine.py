@@ -151,7 +151,7 @@ async def test_new_weights_in_the_middle_of_a_turn() -> None:
         if num_old == 5:
             asyncio.get_running_loop().call_soon(engine.sync, new)
 
-    async with toy_engine(old, stop_ids=[]) as engine:
+    async with toy_engine(old, stop_ids=[], max_draft=0) as engine:
         generation = await engine.generate(ids, plain(12), session="a", on_token=count)
     everything = ids + generation.token_ids
     for n, (id_, logprob) in enumerate(zip(generation.token_ids, generation.logprobs, strict=True)):

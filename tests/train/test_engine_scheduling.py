@@ -57,7 +57,7 @@ async def test_who_has_a_row_does_not_wait_behind_who_has_none() -> None:
 async def test_episodes_join_while_others_run() -> None:
     """200 tokens of a; b comes in the middle and is done long before: no step is run for b alone."""
     model = toy_model()
-    async with toy_engine(model, stop_ids=[]) as engine:
+    async with toy_engine(model, stop_ids=[], max_draft=0) as engine:
         long = asyncio.create_task(engine.generate(some_ids(20, seed=1), plain(200), session="a"))
         await until(lambda: engine.stats.num_steps >= 50)
         await engine.generate(some_ids(20, seed=2), plain(20), session="b")
@@ -86,7 +86,7 @@ async def test_the_event_loop_goes_on_between_steps() -> None:
 async def test_a_cancelled_request_leaves_the_batch(num_steps: int) -> None:
     model = toy_model()
     ids = some_ids(20, seed=1)
-    async with toy_engine(model, max_batch=1, stop_ids=[]) as engine:
+    async with toy_engine(model, max_batch=1, stop_ids=[], max_draft=0) as engine:
         task = asyncio.create_task(engine.generate(ids, plain(200), session="a"))
         await until(lambda: engine.stats.num_steps >= num_steps)
         task.cancel()

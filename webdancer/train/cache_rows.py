@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from webdancer.train.qwen import Block
+from webdancer.train.drafts import WINDOW
+from webdancer.train.packing import Block, Ints
 
 BLOCK = 16
 """Rows whose attention is computed together, as far as the longest of them: more rows are more padding, fewer more calls."""
@@ -95,6 +96,16 @@ class CacheRows:
         same = np.array_equal(self.tokens[row, :num_shared], self.tokens[source, :num_shared])
         return same and bool(self.num_known[source] >= num_shared)
 
+    def windows(self, rows: Ints, ends: Ints) -> Ints:
+        """[N, WINDOW]: the tokens of each of `rows` [N] before the positions `ends`; the first one stands for what is missing."""
+        return self.tokens[rows[:, None], np.maximum(ends[:, None] + np.arange(-WINDOW, 0), 0)]
+
+    def extend(self, rows: Ints, positions: Ints, ids: Ints) -> None:
+        """Tokens that were sampled. All of a row but its last are in the cache, as those before them are."""
+        self.tokens[rows, positions] = ids
+        self.num_known[rows] = positions + 1
+        self.num_cached[rows] = positions
+
     def end_request(self, row: int) -> None:
         """The request is over; the episode keeps the row."""
         self.busy[row] = False
@@ -126,22 +137,27 @@ class CacheRows:
         self._last_used[free] = 0
         self._waste = 0.0
 
-    def blocks(self) -> list[Block]:
-        """What the next decode step covers, by `num_cached`: attention of a row goes one position further."""
-        rows = self.busy.nonzero()[0]
+    def blocks(self, num_queries: Ints) -> list[Block]:
+        """What attention of a step covers, where each row [rows] has so many new tokens; 0: it does not decode."""
+        rows = num_queries.nonzero()[0]
         blocks = []
-        for first in range(0, int(rows[-1]) + 1, BLOCK):
+        for first in range(0, int(rows[-1]) + 1 if len(rows) else 0, BLOCK):
             members = rows[(rows >= first) & (rows < first + BLOCK)]
             if len(members):
-                longest = int(self.num_cached[members].max()) + 1
-                length = -(-longest // _ROUND) * _ROUND
-                blocks.append(Block(first, min(first + BLOCK, int(rows[-1]) + 1), length))
+                longest = int((self.num_cached[members] + num_queries[members]).max())
+                length, width = -(-longest // _ROUND) * _ROUND, int(num_queries[members].max())
+                blocks.append(Block(first, min(first + BLOCK, int(rows[-1]) + 1), length, width))
         return blocks
 
-    def plan_order(self, blocks: Sequence[Block]) -> dict[int, int] | None:
-        """Target row → source row for the rows that should move before the next step; None where it does not pay yet."""
+    def plan_order(self, blocks: Sequence[Block], num_queries: Ints) -> dict[int, int] | None:
+        """Target row → source row for the rows that should move before the next step; None where it does not pay yet.
+
+        Args:
+            blocks: of the step that is over, which had `num_queries` [rows].
+        """
         rows = self.busy.nonzero()[0]
-        needed = float(self.num_cached[rows].sum() + len(rows))
+        decoding = num_queries.nonzero()[0]
+        needed = float(self.num_cached[decoding].sum() + len(decoding))
         self._waste += sum((block.end - block.first) * block.length for block in blocks) - needed
         if self._waste < _MOVE_COST * needed:
             return None

@@ -2,8 +2,12 @@
 
 An episode keeps its keys and values between its turns, so that only what is new is prefilled; openings that episodes share (the
 system prompt, the question of a group) are computed once and copied. Requests join the batch when they come and leave it
-when they end. A prompt is prefilled up to its last token; that one enters the first decode step, so all logits come from
-decode steps.
+when they end. A pass decodes the rows that are ready and prefills pieces of the prompts that are not: up to their last token,
+which is the first to be decoded.
+
+Decoding is speculative, and exact: a row brings its last token and a draft of the next ones (`drafts.py`), a token is sampled
+behind each of them, and those up to the first that differs from the draft are the turn's. Since the random number of a token
+follows from the request and its place alone, they are the tokens that steps of one token would have sampled.
 
 Model work runs in the event loop, a step at a time: between steps the tools of other episodes go on.
 """
@@ -13,7 +17,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Collection, Sequence
-from typing import Literal, Protocol, Self
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -21,35 +25,17 @@ from transformers import PreTrainedModel
 
 from webdancer.errors import ContextFullError
 from webdancer.train.cache_rows import CacheRows
-from webdancer.train.generation import EngineStats, Generation, OnToken, Request, TokenSampling
-from webdancer.train.qwen import Decoder, Piece
-from webdancer.train.sampler import mix, sample, uniforms
+from webdancer.train.drafts import Drafter, salt_of
+from webdancer.train.generation import Engine, EngineStats, Generation, OnToken, Request, TokenSampling
+from webdancer.train.packing import Piece, Queries
+from webdancer.train.qwen import Decoder
+from webdancer.train.sampler import Sampled, mix, sample, uniforms
 
 __all__ = ["Engine", "EngineStats", "Generation", "OnToken", "TokenSampling", "TorchEngine"]
 
 _log = logging.getLogger(__name__)
 _NUM_TURNS_OF_LOOP = 4
 """Turns that the event loop gets between two steps while an episode waits for its tool: a socket's answer takes several."""
-
-
-class Engine(Protocol):
-    """What generates for the policy. An external engine can take the place of the one below."""
-
-    def open(self, session: str) -> None:
-        """Announce an episode. Engines that work in waves wait for it."""
-        ...
-
-    async def generate(self, ids: Sequence[int], sampling: TokenSampling, *, session: str) -> Generation:
-        """Continue `ids`, the whole episode so far; what the episode's cache holds of it is not computed again.
-
-        Raises:
-            ContextFullError: there is no room for one more token.
-        """
-        ...
-
-    def release(self, session: str) -> None:
-        """The episode is over."""
-        ...
 
 
 class TorchEngine(Engine):
@@ -63,6 +49,7 @@ class TorchEngine(Engine):
         deterministic: decode in rounds. A round starts when each open episode has asked for a turn, and ends when all these
             turns are over; its rows follow the names of the episodes. So the same wave of episodes gives the same bits.
         prefill_tokens: prompt tokens of one forward pass; on a CPU many more of them leave its cache and are slower.
+        max_draft: tokens of a row that are guessed ahead, at most; 0 decodes token by token.
 
     Raises:
         ConfigError: the model's architecture is not supported.
@@ -79,12 +66,14 @@ class TorchEngine(Engine):
         device: torch.device | str = "cpu",
         deterministic: bool = False,
         prefill_tokens: int = 512,
+        max_draft: int = 8,
     ) -> None:
         self.max_context = max_context
         self.stats = EngineStats()
         self._decoder = Decoder(model, dtype=dtype, device=torch.device(device), max_positions=max_context)
         self._cache = self._decoder.new_cache(max_batch)
         self._rows = CacheRows(max_batch, max_context)
+        self._drafter = Drafter(vocab_size=self._decoder.vocab_size, stop_ids=stop_ids, max_draft=max_draft)
         self._stop_ids = frozenset(stop_ids)
         self._deterministic, self._prefill_tokens = deterministic, prefill_tokens
         self._open: set[str] = set()
@@ -147,6 +136,7 @@ class TorchEngine(Engine):
             result=asyncio.get_running_loop().create_future(),
             on_token=on_token,
             key=mix(sampling.seed),
+            salt=salt_of(session),
         )
         self._queue.append(request)
         self._wake.set()
@@ -159,6 +149,7 @@ class TorchEngine(Engine):
         """Take over new weights. Nothing cached is valid any more; turns under way go on, computed anew from their tokens."""
         self._decoder.load(model)
         self._rows.forget()
+        self._drafter.reset()
         for request in self._running:
             request.source = None
 
@@ -179,7 +170,7 @@ class TorchEngine(Engine):
             self.open(session)
 
     async def _run(self) -> None:
-        """The decode loop: admit, prefill, decode one step, let the others go on."""
+        """The decode loop: admit, one forward pass, let the others go on."""
         while True:
             self._wake.clear()
             if not self._running and not (self._queue and await self._round_is_complete()):
@@ -198,11 +189,10 @@ class TorchEngine(Engine):
     def _step(self) -> None:
         if not (self._deterministic and self._running):
             self._admit()
-        filling = [request for request in self._running if self._is_filling(request)]
-        if filling:
-            self._prefill(filling)
-        elif self._running:
-            self._decode()
+        pieces = self._pieces([request for request in self._running if self._is_filling(request)])
+        decoding = [request for request in self._running if not self._is_filling(request)]
+        if pieces or decoding:
+            self._forward(decoding, pieces)
         if not self._running:
             self._end_round()
 
@@ -235,14 +225,14 @@ class TorchEngine(Engine):
         self.stats.prompt_tokens += len(request.ids)
         self.stats.cached_tokens += placement.num_own
         self.stats.prefilled_tokens += 1  # the last one, which enters the first decode step
+        self._drafter.read(request.session, request.ids)
         return True
 
     def _is_filling(self, request: Request) -> bool:
         return bool(self._rows.num_cached[request.row] < self._rows.num_known[request.row] - 1)
 
-    def _prefill(self, filling: list[Request]) -> None:
-        """One packed forward pass over the next tokens of the requests that lack some."""
-        started = time.perf_counter()
+    def _pieces(self, filling: list[Request]) -> list[Piece]:
+        """The next tokens of the requests that lack some."""
         rows = self._rows
         pieces: list[Piece] = []
         room = self._prefill_tokens
@@ -254,12 +244,7 @@ class TorchEngine(Engine):
             if num > 0:
                 pieces.append(Piece(row, start, rows.tokens[row, start : start + num].tolist()))
                 room -= num
-        if pieces:
-            self._decoder.prefill(pieces, self._cache)
-        for piece in pieces:
-            rows.num_cached[piece.row] += len(piece.ids)
-            self.stats.prefilled_tokens += len(piece.ids)
-        self.stats.prefill_s += time.perf_counter() - started
+        return pieces
 
     def _take_shared(self, request: Request) -> bool:
         """Copy what another row holds of the request's opening. False: that row is still being filled, wait for it."""
@@ -277,64 +262,98 @@ class TorchEngine(Engine):
         request.source = None
         return True
 
-    def _decode(self) -> None:
-        """One token for every running request."""
+    def _forward(self, decoding: list[Request], pieces: list[Piece]) -> None:
+        """One pass: the next tokens of `decoding`, and keys and values of `pieces`."""
         started = time.perf_counter()
-        rows, running = self._rows, self._running
-        blocks = rows.blocks()
-        num_rows = blocks[-1].end
-        at = np.array([request.row for request in running])
-        ids = np.zeros(num_rows, dtype=np.int64)
-        ids[at] = rows.tokens[at, rows.num_known[at] - 1]
-        device = self._decoder.device
-        positions = torch.from_numpy(rows.num_cached[:num_rows].copy()).to(device)
-        logits = self._decoder.decode(torch.from_numpy(ids).to(device), positions, self._cache, blocks)
-        if len(at) < num_rows or (at != np.arange(num_rows)).any():
-            logits = logits[torch.from_numpy(at).to(device)]
-        sampled = sample(
-            logits,
-            np.array([request.sampling.temperature for request in running], dtype=np.float32),
-            np.array([request.sampling.top_p for request in running], dtype=np.float32),
-            uniforms(
-                np.array([request.key for request in running], dtype=np.uint64),
-                np.array([len(request.token_ids) for request in running], dtype=np.uint64),
-            ),
+        rows, stats = self._rows, self.stats
+        queries = self._queries(decoding)
+        num_queries = np.bincount(queries.rows, minlength=len(rows.num_known))
+        blocks = rows.blocks(num_queries)
+        logits = self._decoder.forward(queries, blocks, pieces, self._cache)
+        for piece in pieces:
+            rows.num_cached[piece.row] += len(piece.ids)
+        num_prefilled = sum(len(piece.ids) for piece in pieces)
+        if decoding:
+            self._keep(decoding, queries, self._sample(decoding, queries, logits))
+            stats.num_steps += 1
+            if self._running:
+                self._reorder(rows.plan_order(blocks, num_queries))
+        stats.num_passes += 1
+        stats.prefilled_tokens += num_prefilled
+        seconds, share = time.perf_counter() - started, num_prefilled / (num_prefilled + len(queries.ids))
+        stats.prefill_s += share * seconds
+        stats.decode_s += (1 - share) * seconds
+
+    def _queries(self, decoding: list[Request]) -> Queries:
+        """Of each request its last token, which is not in the cache yet, and a draft of the next ones."""
+        rows = self._rows
+        at = np.array([request.row for request in decoding], dtype=np.int64)
+        known = rows.num_known[at]
+        salts = np.array([request.salt for request in decoding], dtype=np.uint64)
+        most = np.array([request.max_tokens - len(request.token_ids) - 1 for request in decoding], dtype=np.int64)
+        drafts = self._drafter.propose(salts, rows.windows(at, known), most)
+        ids = np.concatenate([rows.tokens[at, known - 1][:, None], drafts.ids], axis=1)
+        counts = drafts.counts + 1
+        return Queries.of(at, rows.num_cached[at], counts, ids[np.arange(ids.shape[1]) < counts[:, None]])
+
+    def _sample(self, decoding: list[Request], queries: Queries, logits: torch.Tensor) -> Sampled:
+        """A token behind each query, each with the random number of its own place in the turn."""
+        counts = queries.counts
+        numbers = uniforms(
+            np.repeat(np.array([request.key for request in decoding], dtype=np.uint64), counts),
+            (np.repeat([len(request.token_ids) for request in decoding], counts) + queries.offsets).astype(np.uint64),
         )
-        new_ids, logprobs = sampled.ids.cpu().numpy(), sampled.logprobs.cpu().tolist()
-        rows.num_cached[at] += 1
-        rows.tokens[at, rows.num_known[at]] = new_ids
-        rows.num_known[at] += 1
-        self._deliver(new_ids.tolist(), logprobs)
-        self.stats.num_steps += 1
-        self.stats.sampled_tokens += len(at)
-        if self._running:
-            self._reorder()
-        self.stats.decode_s += time.perf_counter() - started
+        temperatures = np.array([request.sampling.temperature for request in decoding], dtype=np.float32)
+        top_ps = np.array([request.sampling.top_p for request in decoding], dtype=np.float32)
+        return sample(logits, np.repeat(temperatures, counts), np.repeat(top_ps, counts), numbers)
 
-    def _deliver(self, ids: list[int], logprobs: list[float]) -> None:
-        """Hand out the tokens of a step and end the turns that are over."""
-        for request, id_, logprob in zip(list(self._running), ids, logprobs, strict=True):
-            request.token_ids.append(id_)
-            request.logprobs.append(logprob)
-            if request.on_token is not None:
+    def _keep(self, decoding: list[Request], queries: Queries, sampled: Sampled) -> None:
+        """Take the tokens up to the first that differs from its draft.
+
+        A draft holds no stop id and does not reach beyond a turn's last token: of what is kept only the last can end a turn.
+        """
+        rows = self._rows
+        ids, logprobs = sampled.ids.cpu().numpy(), sampled.logprobs.cpu().numpy()
+        num_new = queries.num_right(ids) + 1
+        kept = queries.offsets < np.repeat(num_new, queries.counts)
+        ids, logprobs, at, places = ids[kept], logprobs[kept], queries.rows[kept], queries.positions[kept] + 1
+        rows.extend(at, places, ids)
+        sessions = [request.session for request in decoding]
+        salts = np.repeat(np.array([request.salt for request in decoding], dtype=np.uint64), num_new)
+        self._drafter.learn(sessions, salts, rows.windows(at, places), ids, num_new)
+        self.stats.sampled_tokens += len(ids)
+        self.stats.drafted_tokens += len(queries.ids) - len(decoding)
+        self.stats.accepted_tokens += len(ids) - len(decoding)
+        ends = np.cumsum(num_new).tolist()
+        all_ids, all_logprobs = ids.tolist(), logprobs.tolist()
+        for request, start, end in zip(decoding, [0, *ends], ends, strict=False):
+            self._deliver(request, all_ids[start:end], all_logprobs[start:end])
+
+    def _deliver(self, request: Request, ids: list[int], logprobs: list[float]) -> None:
+        """Hand out a request's tokens of a step and end its turn where it is over."""
+        request.token_ids += ids
+        request.logprobs += logprobs
+        if request.on_token is not None:
+            for id_, logprob in zip(ids, logprobs, strict=True):
                 request.on_token(id_, logprob)
-            stopped = id_ in self._stop_ids
-            if stopped or len(request.token_ids) == request.max_tokens:
-                self._drop(request)
-                if not request.result.done():
-                    finish: Literal["stop", "length"] = "stop" if stopped else "length"
-                    request.result.set_result(Generation(request.token_ids, request.logprobs, finish))
+        stopped = ids[-1] in self._stop_ids
+        if stopped or len(request.token_ids) == request.max_tokens:
+            self._drop(request)
+            if not request.result.done():
+                finish: Literal["stop", "length"] = "stop" if stopped else "length"
+                request.result.set_result(Generation(request.token_ids, request.logprobs, finish))
 
-    def _reorder(self) -> None:
-        """Bring the rows into a better order where that pays."""
-        sources = self._rows.plan_order(self._rows.blocks())
-        if sources is None or not sources:
+    def _reorder(self, sources: dict[int, int] | None) -> None:
+        """Bring the rows into a better order; `sources` says which row comes to the place of which."""
+        if not sources:
             return
         self._cache.permute(sources, self._rows.num_cached.tolist())
         self._rows.permute(sources)
         target_of = {source: target for target, source in sources.items()}
         for request in self._running:
             request.row = target_of.get(request.row, request.row)
+            if request.source is not None:
+                request.source = target_of.get(request.source, request.source)
         self.stats.num_moved_rows += len(sources)
 
     def _drop(self, request: Request) -> None:
@@ -349,16 +368,18 @@ class TorchEngine(Engine):
             self._queue.remove(request)
 
     def _end_round(self) -> None:
-        """Apply the releases of a deterministic round; a wave that is over leaves nothing to the next."""
+        """Apply the releases of a deterministic round."""
         for session in sorted(self._released):
             self._close(session)
         self._released.clear()
-        if self._deterministic and not self._open:
-            self._rows.forget()
 
     def _close(self, session: str) -> None:
         self._open.discard(session)
         self._rows.release(session)
+        self._drafter.forget(session)
+        if self._deterministic and not self._open:  # a wave that is over leaves nothing to the next
+            self._rows.forget()
+            self._drafter.reset()
 
     def _fail(self, error: Exception) -> None:
         """Let every request know that it will get no answer."""

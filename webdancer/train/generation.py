@@ -1,9 +1,9 @@
-"""What goes into the generation engine and what comes out: sampling settings, requests, generations, totals."""
+"""What goes into a generation engine and what comes out: sampling settings, requests, generations, totals."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 OnToken = Callable[[int, float], None]
 
@@ -28,6 +28,26 @@ class Generation(NamedTuple):
     finish: Literal["stop", "length"]
 
 
+class Engine(Protocol):
+    """What generates for the policy. An external engine can take the place of the one in this process."""
+
+    def open(self, session: str) -> None:
+        """Announce an episode. Engines that work in waves wait for it."""
+        ...
+
+    async def generate(self, ids: Sequence[int], sampling: TokenSampling, *, session: str) -> Generation:
+        """Continue `ids`, the whole episode so far; what the episode's cache holds of it is not computed again.
+
+        Raises:
+            ContextFullError: there is no room for one more token.
+        """
+        ...
+
+    def release(self, session: str) -> None:
+        """The episode is over."""
+        ...
+
+
 @dataclass(slots=True)
 class EngineStats:
     """Totals since the engine was made. Prompt tokens are either cached, shared or prefilled."""
@@ -40,9 +60,16 @@ class EngineStats:
     """Copied from the row of another episode."""
     prefilled_tokens: int = 0
     sampled_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+    """Drafted tokens that were sampled, hence needed no step of their own."""
     num_steps: int = 0
+    """Forward passes that decoded."""
+    num_passes: int = 0
+    """All forward passes."""
     num_moved_rows: int = 0
     prefill_s: float = 0.0
+    """A pass that prefills and decodes counts to both, by its tokens."""
     decode_s: float = 0.0
 
 
@@ -57,6 +84,9 @@ class Request:
     result: asyncio.Future[Generation]
     on_token: OnToken | None
     key: int
+    """Of its random stream."""
+    salt: int
+    """Of its episode's contexts in the tables of drafts."""
     row: int = -1
     source: int | None = None
     """The row that the first `num_shared` tokens are to be copied from."""

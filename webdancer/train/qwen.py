@@ -2,8 +2,8 @@
 
 It computes what `transformers` computes, with fewer and larger operations: one projection for queries, keys and values, one
 for gate and up, the query heads of a key-value head folded into one matrix product, the rotary embedding as one complex product.
-Two ways through it: `prefill` fills the cache with tokens of mixed lengths packed end to end and gives nothing back;
-`decode` takes one token of every row of the cache and gives the logits of the next.
+One pass takes two kinds of tokens, all packed end to end: queries, one or a few of each decoding row, whose logits are wanted,
+and pieces of prompts, which only fill the cache.
 
 For the complex product the two halves of each query and key head are interleaved, in weights, biases and norms alike. Scores
 are inner products of queries and keys, so they do not notice.
@@ -12,6 +12,7 @@ are inner products of queries and keys, so they do not notice.
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from peft import PeftModel
@@ -20,29 +21,13 @@ from transformers import PreTrainedModel
 
 from webdancer.errors import ConfigError
 from webdancer.train.kv_cache import KVCache
+from webdancer.train.packing import Block, Ints, Layout, Piece, Queries, lay_out
 
 _FAMILIES = ("qwen2", "qwen3")
 _ROPE_TYPES = ("default", "linear", "llama3", "yarn")
 """Those whose angles depend on the position alone."""
 _MAX_SCORES = 1 << 25
 """Attention scores of one piece of a prefill at once (64 MB in bfloat16)."""
-
-
-class Piece(NamedTuple):
-    """Consecutive tokens of one row to be prefilled."""
-
-    row: int
-    start: int
-    """Position of the first of them: so many are in the cache already."""
-    ids: Sequence[int]
-
-
-class Block(NamedTuple):
-    """Neighbouring rows of the cache whose attention is computed together, over `length` positions."""
-
-    first: int
-    end: int
-    length: int
 
 
 class _Layer(NamedTuple):
@@ -80,6 +65,7 @@ class Decoder:
         config: Any = model.config
         _check(config, max_positions)
         self.dtype, self.device = dtype, device
+        self.vocab_size = int(config.vocab_size)
         self.num_layers = int(config.num_hidden_layers)
         self.num_heads = int(config.num_attention_heads)
         self.num_kv_heads = int(config.num_key_value_heads)
@@ -109,55 +95,43 @@ class Decoder:
         )
 
     @torch.inference_mode()
-    def decode(self, ids: Tensor, positions: Tensor, cache: KVCache, blocks: Sequence[Block]) -> Tensor:
-        """Logits [B, vocabulary] (float32) behind one token in each of the cache's first B rows.
+    def forward(self, queries: Queries, blocks: Sequence[Block], pieces: Sequence[Piece], cache: KVCache) -> Tensor:
+        """Logits [N, vocabulary] behind each of the N queries; keys and values of all tokens are written to the cache.
 
         Args:
-            ids: [B]; its keys and values are written at `positions` [B].
-            blocks: what attention covers. A row in none of them gets logits without meaning.
+            queries: the earlier positions of their rows must be in the cache.
+            blocks: what attention of the queries covers.
+            pieces: of rows without queries; their earlier positions must be in the cache too.
         """
-        num_rows = len(ids)
-        rows = torch.arange(num_rows, device=self.device)
-        masks = [self._lengths_mask(positions, block) for block in blocks]
-        rope = self._w.rope[positions] * self._scale  # [B, H + K, d/2]
-        x = F.embedding(ids, self._w.embedding)  # [B, hidden]
-        mixed = x.new_zeros(num_rows, self.num_kv_heads, self.num_heads // self.num_kv_heads, self.head_dim)
+        num = len(queries.ids)
+        runs = [(piece.row, piece.start, len(piece.ids)) for piece in pieces]
+        ids = self._tensor(np.concatenate([queries.ids, *(piece.ids for piece in pieces)]).astype(np.int64))
+        positions = np.concatenate([queries.positions, *(np.arange(start, start + n) for _, start, n in runs)])
+        rows, at = self._tensor(queries.rows), self._tensor(queries.positions)
+        layout = lay_out(queries, blocks, self.device)
+        masks = self._masks(layout, blocks), [self._causal_mask(piece) for piece in pieces]
+        rope = self._w.rope[self._tensor(positions)] * self._scale  # [N, H + K, d/2]
+        x = F.embedding(ids, self._w.embedding)  # [N + tokens of pieces, hidden]
         for index, layer in enumerate(self._w.layers):
             q, k, v = self._qkv(layer, x, rope)
-            cache.keys[index][rows, :, :, positions] = k
-            cache.values[index][rows, :, positions] = v
-            for block, mask in zip(blocks, masks, strict=True):
-                self._attend_block(q, cache, index, block, mask, out=mixed)
-            x = self._close_layer(layer, x, mixed.view(num_rows, -1))
-        x = F.rms_norm(x, x.shape[-1:], self._w.norm, self._eps)
-        return F.linear(x, self._w.head).float()
-
-    @torch.inference_mode()
-    def prefill(self, pieces: Sequence[Piece], cache: KVCache) -> None:
-        """Write the keys and values of the pieces' tokens; each row's earlier positions must be in the cache."""
-        ids = torch.tensor([id_ for piece in pieces for id_ in piece.ids], device=self.device)
-        starts = [(piece.start, len(piece.ids)) for piece in pieces]
-        positions = torch.cat([torch.arange(start, start + num, device=self.device) for start, num in starts])
-        masks = [self._causal_mask(piece) for piece in pieces]
-        rope = self._w.rope[positions] * self._scale
-        x = F.embedding(ids, self._w.embedding)  # [N, hidden], all pieces end to end
-        last = self.num_layers - 1
-        for index, layer in enumerate(self._w.layers):
-            q, k, v = self._qkv(layer, x, rope)
-            first = 0
-            for piece in pieces:
-                end = first + len(piece.ids)
-                cache.write(index, piece.row, piece.start, k[first:end], v[first:end])
-                first = end
-            if index == last:
-                return  # what comes after the last layer's keys and values is read by nobody
-            first = 0
-            mixed = torch.empty_like(q).view(len(x), -1)
-            for piece, mask in zip(pieces, masks, strict=True):
+            cache.keys[index][rows, :, :, at] = k[:num]
+            cache.values[index][rows, :, at] = v[:num]
+            first = num
+            for row, start, n in runs:
+                cache.write(index, row, start, k[first : first + n], v[first : first + n])
+                first += n
+            if index == self.num_layers - 1:
+                x, q, pieces = x[:num], q[:num], ()  # behind the last layer's keys and values nobody reads the pieces
+            mixed = torch.empty_like(q)
+            if num:
+                mixed[:num] = self._attend_blocks(q[:num], cache, index, blocks, layout, masks[0])
+            first = num
+            for piece, mask in zip(pieces, masks[1], strict=False):
                 end = first + len(piece.ids)
                 mixed[first:end] = self._attend_piece(q[first:end], cache, index, piece, mask)
                 first = end
-            x = self._close_layer(layer, x, mixed)
+            x = self._close_layer(layer, x, mixed.flatten(1))
+        return F.linear(F.rms_norm(x, x.shape[-1:], self._w.norm, self._eps), self._w.head)
 
     def max_piece(self, start: int) -> int:
         """The most tokens that a piece from `start` may have, so that its scores stay small."""
@@ -177,23 +151,31 @@ class Decoder:
         q = qk[:, :-num_kv].reshape(len(x), num_kv, -1, head_dim)
         return q, qk[:, -num_kv:], v
 
-    def _attend_block(self, q: Tensor, cache: KVCache, index: int, block: Block, mask: Tensor, out: Tensor) -> None:
-        """One query per row of the block over the row's own keys; [n K, G, d] x [n K, d, T]."""
-        first, end, length = block
-        keys = cache.keys[index][first:end].flatten(0, 1)[:, :, :length]
-        values = cache.values[index][first:end].flatten(0, 1)[:, :length]
-        scores = torch.baddbmm(mask, q[first:end].flatten(0, 1), keys)
-        torch.bmm(scores.softmax(-1), values, out=out[first:end].flatten(0, 1))
+    def _attend_blocks(
+        self, q: Tensor, cache: KVCache, index: int, blocks: Sequence[Block], layout: Layout, masks: Sequence[Tensor]
+    ) -> Tensor:
+        """The queries [N, K, G, d] over the keys of their own rows; of each block [n K, W G, d] x [n K, d, T]."""
+        placed = q[layout.sources]  # [P, K, G, d]
+        start = 0
+        for block, mask in zip(blocks, masks, strict=True):
+            places = placed[start : start + block.num_places].view(-1, block.width, *q.shape[1:])  # [n, W, K, G, d]
+            start += block.num_places
+            keys = cache.keys[index][block.first : block.end].flatten(0, 1)[:, :, : block.length]
+            values = cache.values[index][block.first : block.end].flatten(0, 1)[:, : block.length]
+            folded = places.transpose(1, 2).reshape(len(keys), -1, self.head_dim)
+            mixed = torch.bmm(torch.baddbmm(mask, folded, keys).softmax(-1), values)
+            places.transpose(1, 2).copy_(mixed.view(-1, self.num_kv_heads, block.width, *q.shape[2:]))
+        return placed[layout.places]
 
     def _attend_piece(self, q: Tensor, cache: KVCache, index: int, piece: Piece, mask: Tensor) -> Tensor:
-        """The piece's queries [n, K, G, d] over all of its row up to each of them → [n, K G d]."""
+        """The piece's queries [n, K, G, d] over all of its row up to each of them; the same shape."""
         num, num_kv, group, head_dim = q.shape
         length = piece.start + num
         folded = q.permute(1, 2, 0, 3).reshape(num_kv, group * num, head_dim)
         scores = torch.bmm(folded, cache.keys[index][piece.row, :, :, :length])
         scores = scores.view(num_kv, group, num, length).add_(mask)
         mixed = torch.bmm(scores.softmax(-1).view(num_kv, -1, length), cache.values[index][piece.row, :, :length])
-        return mixed.view(num_kv, group, num, head_dim).permute(2, 0, 1, 3).reshape(num, -1)
+        return mixed.view(num_kv, group, num, head_dim).permute(2, 0, 1, 3)
 
     def _close_layer(self, layer: _Layer, x: Tensor, mixed: Tensor) -> Tensor:
         """Output projection, residual, feed-forward, residual."""
@@ -201,12 +183,22 @@ class Decoder:
         gate, up = F.linear(F.rms_norm(x, x.shape[-1:], layer.post_norm, self._eps), layer.gate_up).chunk(2, dim=-1)
         return x + F.linear(F.silu(gate) * up, layer.down)
 
-    def _lengths_mask(self, positions: Tensor, block: Block) -> Tensor:
-        """[n K, 1, T]: 0 up to each row's position, -inf behind it."""
-        columns = torch.arange(block.length, device=self.device)
-        hidden = columns > positions[block.first : block.end, None]
-        mask = torch.zeros(hidden.shape, dtype=self.dtype, device=self.device).masked_fill_(hidden, -torch.inf)
-        return mask[:, None].repeat_interleave(self.num_kv_heads, dim=0)
+    def _masks(self, layout: Layout, blocks: Sequence[Block]) -> list[Tensor]:
+        """Of each block [n K, W G, T]: 0 up to each query's position, -inf behind it."""
+        masks = []
+        start = 0
+        for block in blocks:
+            positions = layout.positions[start : start + block.num_places].view(-1, block.width)
+            start += block.num_places
+            hidden = torch.arange(block.length, device=self.device) > positions[:, :, None]
+            mask = torch.zeros(hidden.shape, dtype=self.dtype, device=self.device).masked_fill_(hidden, -torch.inf)
+            group = self.num_heads // self.num_kv_heads
+            mask = mask[:, None, :, None].expand(-1, self.num_kv_heads, -1, group, -1)
+            masks.append(mask.reshape(len(mask) * self.num_kv_heads, -1, block.length))
+        return masks
+
+    def _tensor(self, values: Ints) -> Tensor:
+        return torch.from_numpy(values).to(self.device)
 
     def _causal_mask(self, piece: Piece) -> Tensor:
         """[n, T]: query i of the piece sees the positions up to `start + i`."""

@@ -9,12 +9,17 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 _NUM_TOP = 128
 """The nucleus is looked for among so many tokens first; sorting a whole vocabulary is slow."""
+_RUN = 64
+"""Places of a cumulative sum that are summed first."""
+_NUM_AT_ONCE = 32
+"""Rows, so that their logits stay in the CPU's cache."""
 
 
 class Sampled(NamedTuple):
@@ -61,52 +66,52 @@ def sample(
         top_ps: [B]; the smallest set of likeliest tokens that holds so much probability is sampled from.
         numbers: [B] from `uniforms`.
     """
-    greedy, nucleus = temperatures == 0, top_ps < 1
-    scale = torch.from_numpy(np.where(greedy, np.float32(1), temperatures)).to(logits.device)
-    uniform = torch.from_numpy(numbers).to(logits.device)
-    log_p = (logits / scale[:, None]).log_softmax(-1)
-    kinds = ((greedy, _likeliest), (~greedy & ~nucleus, _from_all))
     ids = torch.empty(len(logits), dtype=torch.int64, device=logits.device)
     logprobs = torch.empty(len(logits), device=logits.device)
-    for chosen, draw in kinds:
-        if chosen.all():
-            return draw(log_p, uniform)
-        if chosen.any():
-            rows = torch.from_numpy(chosen.nonzero()[0]).to(logits.device)
-            ids[rows], logprobs[rows] = draw(log_p[rows], uniform[rows])
-    chosen = ~greedy & nucleus
-    if chosen.any():
-        rows = torch.from_numpy(chosen.nonzero()[0]).to(logits.device)
-        bounds = torch.from_numpy(top_ps[chosen]).to(logits.device)
-        ids[rows], logprobs[rows] = _from_nucleus(log_p[rows], uniform[rows], bounds)
+    kinds = np.where(temperatures == 0, 0, np.where(top_ps < 1, 2, 1))
+    for kind in range(3):
+        chosen = (kinds == kind).nonzero()[0]
+        for start in range(0, len(chosen), _NUM_AT_ONCE):
+            rows = chosen[start : start + _NUM_AT_ONCE]
+            at = torch.from_numpy(rows).to(logits.device)
+            scores = logits[at].float()
+            uniform = torch.from_numpy(numbers[rows]).to(logits.device)
+            if kind and (temperatures[rows] != 1).any():
+                scores /= torch.from_numpy(temperatures[rows]).to(logits.device)[:, None]
+            p = scores.softmax(-1)
+            if kind == 2:
+                ids[at], logprobs[at] = _from_nucleus(p, uniform, torch.from_numpy(top_ps[rows]).to(logits.device))
+            else:
+                picked = _pick(p, uniform) if kind else p.argmax(-1, keepdim=True)
+                ids[at], logprobs[at] = picked[:, 0], p.gather(1, picked)[:, 0].log()
     return Sampled(ids, logprobs)
 
 
-def _likeliest(log_p: Tensor, uniform: Tensor) -> Sampled:
-    best = log_p.max(-1)
-    return Sampled(best.indices, best.values)
-
-
-def _from_all(log_p: Tensor, uniform: Tensor) -> Sampled:
-    ids = _pick(log_p.exp(), uniform)
-    return Sampled(ids[:, 0], log_p.gather(1, ids)[:, 0])
-
-
-def _from_nucleus(log_p: Tensor, uniform: Tensor, top_p: Tensor) -> Sampled:
+def _from_nucleus(p: Tensor, uniform: Tensor, top_p: Tensor) -> Sampled:
     """The nucleus is what has less than `top_p` of probability before it, in falling order."""
-    top = log_p.topk(min(_NUM_TOP, log_p.shape[1]), dim=-1)
-    if bool((top.values.exp().sum(-1) < top_p).any()):
-        top = log_p.topk(log_p.shape[1], dim=-1)
-    p = top.values.exp()
-    before = p.cumsum(-1) - p
-    p = p.masked_fill(before >= top_p[:, None], 0)
-    places = _pick(p, uniform)
-    logprobs = top.values.gather(1, places)[:, 0] - p.sum(-1).log()
+    top = p.topk(min(_NUM_TOP, p.shape[1]), dim=-1)
+    if bool((top.values.sum(-1) < top_p).any()):
+        top = p.topk(p.shape[1], dim=-1)
+    before = top.values.cumsum(-1) - top.values
+    nucleus = top.values.masked_fill(before >= top_p[:, None], 0)
+    places = _pick(nucleus, uniform)
+    logprobs = (nucleus.gather(1, places)[:, 0] / nucleus.sum(-1)).log()
     return Sampled(top.indices.gather(1, places)[:, 0], logprobs)
 
 
 def _pick(p: Tensor, uniform: Tensor) -> Tensor:
-    """[B, 1]: the first place where the cumulative sum exceeds `uniform` times the total; one without probability never."""
-    cumulative = p.cumsum(-1)
+    """[B, 1]: the first place where the cumulative sum exceeds `uniform` times the total; one without probability never.
+
+    Runs of places are summed first and one of them is chosen: a cumulative sum over a whole vocabulary is slow.
+    """
+    runs = F.pad(p, (0, -p.shape[1] % _RUN)).view(len(p), -1, _RUN)
+    sums = runs.sum(-1)
+    cumulative = sums.cumsum(-1)
     # `uniform` is at most 1 - 2^-23, so that its product with the total is less than the total, also in float32.
-    return torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)
+    target = uniform[:, None] * cumulative[:, -1:]
+    run = torch.searchsorted(cumulative, target, right=True)
+    within = runs.gather(1, run[:, :, None].expand(-1, -1, _RUN))[:, 0].cumsum(-1)
+    rest = target - cumulative.gather(1, run) + sums.gather(1, run)
+    # Sums of different order round differently: what is left is kept within the run.
+    rest = rest.clamp_(min=0).minimum(within[:, -1:] * (1 - 2**-23))
+    return run * _RUN + torch.searchsorted(within, rest, right=True)
