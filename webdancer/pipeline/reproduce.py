@@ -20,6 +20,7 @@ from webdancer.agent.loop import run_episode
 from webdancer.agent.schemas import TOOL_SCHEMAS
 from webdancer.agent.tools import Toolbox
 from webdancer.config import Config
+from webdancer.errors import TrainError
 from webdancer.eval.metrics import Score, score
 from webdancer.judge.match import exact_match
 from webdancer.llm.protocol import Sampling
@@ -86,11 +87,13 @@ async def _train_more(run: RunFolder, *, budget_s: float) -> None:
         for trajectory in right:
             if trajectory.id not in writer.ids:
                 writer.append(trajectory)
+    if not right:
+        raise TrainError(f"{path}: the SFT policy solved none of RL's questions within {budget_s / 2:.0f} s; nothing to train on")
     # As many epochs as the time left allows, at the speed that SFT had here; the best validation keeps its weights.
-    last = json.loads((path / "sft" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    steps = [json.loads(line) for line in (path / "sft" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    tokens_per_s = sum(step["tokens"] for step in steps) / steps[-1]["seconds"]
     num_tokens = sum(trajectory.num_tokens for trajectory in right)
-    seconds = began + budget_s - time.monotonic()
-    num_epochs = max(0.5, seconds * last["tokens_per_second"] / num_tokens)
+    num_epochs = max(0.5, (began + budget_s - time.monotonic()) * tokens_per_s / num_tokens)
     rate = config.sft.learning_rate / 2
     update = {"num_epochs": num_epochs, "learning_rate": rate, "patience": 1000}
     train_sft(
