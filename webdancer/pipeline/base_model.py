@@ -30,7 +30,7 @@ def make_base(
     from webdancer.train.pretrain import pretrain
     from webdancer.train.tokenizer import build_tokenizer
 
-    seeds = [FIRST_SEED + 7919 * number for number in range(settings.num_webs + 1)]
+    seeds = web_seeds(settings)
     texts: list[str] = []
     for number in seeds[:_NUM_TOKENIZER_WEBS]:
         texts += tokenizer_texts(clean_web(number, settings.pages_per_web), Random(f"texts/{seed}/{number}"))
@@ -40,6 +40,11 @@ def make_base(
         exercises += _exercises(tokenizer, number, settings, settings.documents_per_web, seed)
     validation = _exercises(tokenizer, seeds[0], settings, _NUM_VALIDATION, seed)
     return pretrain(exercises, validation, tokenizer, settings=settings, out=out, seed=seed, on_step=on_step)
+
+
+def web_seeds(settings: PretrainSettings) -> list[int]:
+    """Seeds of the webs: the first is for validation, the others for training."""
+    return [FIRST_SEED + 7919 * number for number in range(settings.num_webs + 1)]
 
 
 def clean_web(seed: int, num_pages: int) -> Web:
