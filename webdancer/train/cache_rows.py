@@ -98,7 +98,8 @@ class CacheRows:
 
     def windows(self, rows: Ints, ends: Ints) -> Ints:
         """[N, WINDOW]: the tokens of each of `rows` [N] before the positions `ends`; the first one stands for what is missing."""
-        return self.tokens[rows[:, None], np.maximum(ends[:, None] + np.arange(-WINDOW, 0), 0)]
+        windows: Ints = self.tokens[rows[:, None], np.maximum(ends[:, None] + np.arange(-WINDOW, 0), 0)]
+        return windows
 
     def extend(self, rows: Ints, positions: Ints, ids: Ints) -> None:
         """Tokens that were sampled. All of a row but its last are in the cache, as those before them are."""

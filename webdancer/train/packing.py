@@ -69,6 +69,15 @@ class Queries(NamedTuple):
         return ends[np.searchsorted(ends, firsts)] - firsts
 
 
+def all_tokens(queries: Queries, pieces: Sequence[Piece]) -> tuple[Ints, Ints, Ints]:
+    """Ids, rows and positions [N] of all tokens of a pass: the queries, then the pieces."""
+    nums = [len(piece.ids) for piece in pieces]
+    ids = np.concatenate([queries.ids, *(np.asarray(piece.ids, dtype=np.int64) for piece in pieces)])
+    rows = np.concatenate([queries.rows, np.repeat(np.array([piece.row for piece in pieces], dtype=np.int64), nums)])
+    runs = (np.arange(piece.start, piece.start + num) for piece, num in zip(pieces, nums, strict=True))
+    return ids, rows, np.concatenate([queries.positions, *runs])
+
+
 class Layout(NamedTuple):
     """Where attention has the queries."""
 

@@ -10,9 +10,9 @@ are inner products of queries and keys, so they do not notice.
 """
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from peft import PeftModel
@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 
 from webdancer.errors import ConfigError
 from webdancer.train.kv_cache import KVCache
-from webdancer.train.packing import Block, Ints, Layout, Piece, Queries, lay_out
+from webdancer.train.packing import Block, Ints, Layout, Piece, Queries, all_tokens, lay_out
 
 _FAMILIES = ("qwen2", "qwen3")
 _ROPE_TYPES = ("default", "linear", "llama3", "yarn")
@@ -36,7 +36,7 @@ class _Layer(NamedTuple):
     input_norm: Tensor
     qkv: Tensor  # [(H + 2K) d, hidden]
     qkv_bias: Tensor | None
-    head_norm: Tensor | None  # [H + K, d]
+    head_norm: Tensor | None  # [H + K, d] float32
     out: Tensor
     post_norm: Tensor
     gate_up: Tensor  # [2 intermediate, hidden]
@@ -104,32 +104,23 @@ class Decoder:
             pieces: of rows without queries; their earlier positions must be in the cache too.
         """
         num = len(queries.ids)
-        runs = [(piece.row, piece.start, len(piece.ids)) for piece in pieces]
-        ids = self._tensor(np.concatenate([queries.ids, *(piece.ids for piece in pieces)]).astype(np.int64))
-        positions = np.concatenate([queries.positions, *(np.arange(start, start + n) for _, start, n in runs)])
-        rows, at = self._tensor(queries.rows), self._tensor(queries.positions)
+        ids, rows, positions = (self._tensor(values) for values in all_tokens(queries, pieces))
+        ends = list(accumulate((len(piece.ids) for piece in pieces), initial=num))
         layout = lay_out(queries, blocks, self.device)
-        masks = self._masks(layout, blocks), [self._causal_mask(piece) for piece in pieces]
-        rope = self._w.rope[self._tensor(positions)] * self._scale  # [N, H + K, d/2]
+        masks = self._masks(layout, blocks)
+        rope = self._w.rope[positions] * self._scale  # [N, H + K, d/2]
         x = F.embedding(ids, self._w.embedding)  # [N + tokens of pieces, hidden]
         for index, layer in enumerate(self._w.layers):
             q, k, v = self._qkv(layer, x, rope)
-            cache.keys[index][rows, :, :, at] = k[:num]
-            cache.values[index][rows, :, at] = v[:num]
-            first = num
-            for row, start, n in runs:
-                cache.write(index, row, start, k[first : first + n], v[first : first + n])
-                first += n
+            cache.keys[index][rows, :, :, positions] = k
+            cache.values[index][rows, :, positions] = v
             if index == self.num_layers - 1:
                 x, q, pieces = x[:num], q[:num], ()  # behind the last layer's keys and values nobody reads the pieces
             mixed = torch.empty_like(q)
             if num:
-                mixed[:num] = self._attend_blocks(q[:num], cache, index, blocks, layout, masks[0])
-            first = num
-            for piece, mask in zip(pieces, masks[1], strict=False):
-                end = first + len(piece.ids)
-                mixed[first:end] = self._attend_piece(q[first:end], cache, index, piece, mask)
-                first = end
+                mixed[:num] = self._attend_blocks(q[:num], cache, index, blocks, layout, masks)
+            for piece, first, end in zip(pieces, ends, ends[1:], strict=False):
+                mixed[first:end] = self._attend_piece(q[first:end], cache, index, piece)
             x = self._close_layer(layer, x, mixed.flatten(1))
         return F.linear(F.rms_norm(x, x.shape[-1:], self._w.norm, self._eps), self._w.head)
 
@@ -144,9 +135,11 @@ class Decoder:
         x = F.rms_norm(x, x.shape[-1:], layer.input_norm, self._eps)
         heads = F.linear(x, layer.qkv, layer.qkv_bias).view(len(x), -1, head_dim)
         qk, v = heads[:, :-num_kv], heads[:, -num_kv:]
+        qk = qk.float()
         if layer.head_norm is not None:
-            qk = F.rms_norm(qk, (head_dim,), None, self._eps) * layer.head_norm
-        pairs = torch.view_as_complex(qk.float().view(*qk.shape[:-1], -1, 2))
+            norm = torch.linalg.vector_norm(qk, dim=-1, keepdim=True)  # several times faster than F.rms_norm here
+            qk = qk.mul_((norm.square_() / head_dim).add_(self._eps).rsqrt_()).mul_(layer.head_norm)
+        pairs = torch.view_as_complex(qk.view(*qk.shape[:-1], -1, 2))
         qk = torch.view_as_real(pairs * rope).flatten(-2).to(self.dtype)
         q = qk[:, :-num_kv].reshape(len(x), num_kv, -1, head_dim)
         return q, qk[:, -num_kv:], v
@@ -167,14 +160,15 @@ class Decoder:
             places.transpose(1, 2).copy_(mixed.view(-1, self.num_kv_heads, block.width, *q.shape[2:]))
         return placed[layout.places]
 
-    def _attend_piece(self, q: Tensor, cache: KVCache, index: int, piece: Piece, mask: Tensor) -> Tensor:
+    def _attend_piece(self, q: Tensor, cache: KVCache, index: int, piece: Piece) -> Tensor:
         """The piece's queries [n, K, G, d] over all of its row up to each of them; the same shape."""
         num, num_kv, group, head_dim = q.shape
         length = piece.start + num
         folded = q.permute(1, 2, 0, 3).reshape(num_kv, group * num, head_dim)
         scores = torch.bmm(folded, cache.keys[index][piece.row, :, :, :length])
-        scores = scores.view(num_kv, group, num, length).add_(mask)
-        mixed = torch.bmm(scores.softmax(-1).view(num_kv, -1, length), cache.values[index][piece.row, :, :length])
+        future = torch.full((num, num), -torch.inf, dtype=self.dtype, device=self.device).triu_(1)
+        scores.view(num_kv, group, num, length)[..., piece.start :] += future
+        mixed = torch.bmm(scores.softmax(-1), cache.values[index][piece.row, :, :length])
         return mixed.view(num_kv, group, num, head_dim).permute(2, 0, 1, 3)
 
     def _close_layer(self, layer: _Layer, x: Tensor, mixed: Tensor) -> Tensor:
@@ -199,12 +193,6 @@ class Decoder:
 
     def _tensor(self, values: Ints) -> Tensor:
         return torch.from_numpy(values).to(self.device)
-
-    def _causal_mask(self, piece: Piece) -> Tensor:
-        """[n, T]: query i of the piece sees the positions up to `start + i`."""
-        num = len(piece.ids)
-        mask = torch.full((num, piece.start + num), -torch.inf, dtype=self.dtype, device=self.device)
-        return mask.triu_(piece.start + 1)
 
     @torch.inference_mode()
     def _read(self, model: PreTrainedModel) -> _Weights:
@@ -234,7 +222,7 @@ class Decoder:
         head_norm = None
         if hasattr(attention, "q_norm"):
             q_norm, k_norm = (self._interleave(norm.weight) for norm in (attention.q_norm, attention.k_norm))
-            head_norm = self._own(torch.stack([q_norm] * self.num_heads + [k_norm] * self.num_kv_heads))
+            head_norm = self._own(torch.stack([q_norm] * self.num_heads + [k_norm] * self.num_kv_heads)).float()
         has_bias = biases[0] is not None
         return _Layer(
             input_norm=self._own(layer.input_layernorm.weight),
