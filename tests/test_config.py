@@ -141,5 +141,5 @@ def test_a_bare_name_is_a_packaged_configuration(tmp_path: Path, monkeypatch: py
     assert load_config(Path("small")).policy.base == "Qwen/Qwen3-0.6B"
     write(tmp_path, "seed = 9").rename(tmp_path / "small")  # a file of that name is nearer
     assert load_config(Path("small")).seed == 9
-    with pytest.raises(ConfigError, match="cannot read the config file tinny: .*did you mean tiny"):
+    with pytest.raises(ConfigError, match=r"cannot read the config file tinny: .*did you mean tiny"):
         load_config(Path("tinny"))

@@ -17,7 +17,7 @@ SMALL_TEXTS = [
 
 AGENT_TEXTS = [
     load_prompt("agent_brief"),
-    '{"name": "search", "arguments": {"query": [""]}} http://wiki.w7.example/wiki/',
+    '{"name": "search", "arguments": {"query": [""]}} http://wiki.example/wiki/',
 ]
 """What an agent reads again and again, so that an episode is some hundreds of tokens."""
 

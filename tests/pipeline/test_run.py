@@ -14,6 +14,7 @@ from run_records import load_run
 
 from webdancer.records import QA, Trajectory
 from webdancer.store import read_records
+from webdancer.web.snapshot import Snapshot
 
 SMALL = Path(__file__).parent / "small.toml"
 
@@ -57,7 +58,8 @@ def test_sft_rl_and_heldout_questions_are_disjoint(finished: Path) -> None:
     assert not learnt & for_rl
     assert learnt | for_rl == {qa.id for qa in training}
     assert not {qa.question for qa in heldout} & {qa.question for qa in training}
-    assert all(".w8.example" in url for qa in heldout for url in qa.evidence_urls)
+    with Snapshot.open(finished / "heldout_snapshot") as snapshot:
+        assert all(snapshot.page(url) for qa in heldout for url in qa.evidence_urls)
 
 
 def test_a_finished_run_is_not_done_again(finished: Path) -> None:

@@ -111,14 +111,14 @@ def documents(web: Web, rng: Random, num: int) -> Iterator[Document]:
     """Exercises and pages of one web, mixed by chance."""
     makers: tuple[tuple[float, Callable[[Web, Random], Document]], ...] = (
         (0.10, _page),
-        (0.15, _read),
-        (0.16, _recall),
-        (0.12, _find_result),
-        (0.26, _chain),
-        (0.05, _in_both),
-        (0.05, _count),
+        (0.13, _read),
+        (0.13, _recall),
+        (0.13, _find_result),
+        (0.25, _chain),
+        (0.13, _in_both),
+        (0.04, _count),
         (0.06, _quote),
-        (0.05, _copy),
+        (0.03, _copy),
     )
     shares = [share for share, _ in makers]
     made = 0

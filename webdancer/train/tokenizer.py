@@ -20,7 +20,7 @@ CHAT_TEMPLATE = (
 _SPLIT = (
     r'\{"name": "\w+", "arguments": \{"\w+": \[?"'  # the frame of a call
     r'|"\]?\}\}|", "goal": "|", "'
-    r"|\n\d{1,2}\. \[|\]\(https?://[a-z]+\.w|https?://[a-z]+\.w|\.example/[a-z]+/|: what do you know\?"  # of a result
+    r"|\n\d{1,2}\. \[|(?:\]\()?https?://[a-z.]+/(?:[a-z]+/)?|: what do you know\?"  # of a result
     r"| ?\p{L}\p{M}*(?:\p{L}|\p{M})*"
     r"| ?\p{N}"
     r"| ?[^\s\p{L}\p{N}]+?(?=[\s\p{L}\p{N}]|$)"

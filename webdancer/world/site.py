@@ -50,7 +50,7 @@ class Site:
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self.hosts = {kind: f"{kind}.w{seed}.example" for kind in HOST_KINDS}
+        self.hosts = {kind: f"{kind}.example" for kind in HOST_KINDS}
 
     def url(self, place: Place) -> str:
         """The absolute URL."""
