@@ -33,12 +33,6 @@ class KVCache:
         self.keys = _zeros((num_layers, num_rows, num_heads, head_dim, width), dtype, device)
         self.values = _zeros((num_layers, num_rows, num_heads, width, head_dim), dtype, device)
 
-    def write(self, layer: int, row: int, start: int, keys: Tensor, values: Tensor) -> None:
-        """Put keys and values [n, K, d] of consecutive positions into a row."""
-        end = start + len(keys)
-        self.keys[layer, row, :, :, start:end] = keys.permute(1, 2, 0)
-        self.values[layer, row, :, start:end] = values.transpose(0, 1)
-
     @torch.inference_mode()
     def copy(self, source: int, target: int, length: int) -> None:
         """Copy the first `length` positions of one row into another."""
