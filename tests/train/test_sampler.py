@@ -79,6 +79,21 @@ def test_a_token_without_probability_is_never_drawn() -> None:
     assert sampled.ids.tolist() == [1, 1, 1, 3, 3, 3]
 
 
+@pytest.mark.parametrize("num_tokens", [64, 1000, 4096])
+def test_large_vocabularies_are_picked_from_as_by_one_sum(num_tokens: int) -> None:
+    """The token is the one whose share of the cumulative sum holds the number, up to rounding at its borders."""
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.full(num_tokens, 0.05))
+    p[rng.random(num_tokens) < 0.3] = 0
+    p /= p.sum()
+    numbers = [0.0, 1 - 2.0**-23, *rng.random(300)]
+    ids = draw(p.tolist(), numbers).ids.numpy()
+    ends = p.cumsum()
+    assert (p[ids] > 0).all()
+    assert (np.array(numbers) <= ends[ids] + 1e-5).all()
+    assert (np.array(numbers) >= ends[ids] - p[ids] - 1e-5).all()
+
+
 @pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.7, 1.0), (1.0, 0.8), (1.3, 0.95)])
 def test_frequencies_follow_the_distribution(temperature: float, top_p: float) -> None:
     """Chi-square of 40,000 draws of one stream; 99.9 % of correct samplers stay below the bound."""
