@@ -45,8 +45,11 @@ def write_state(folder: Path, step: int, values: Mapping[str, object]) -> None:
         raise StoreError(f"{target}: could not be written: {error.strerror}; free some space and run again") from error
 
 
-def read_state(folder: Path, *, device: torch.device | str = "cpu") -> SavedState | None:
+def read_state(folder: Path, *, device: torch.device | str = "cpu", mapped: bool = False) -> SavedState | None:
     """The newest state in `folder`, or None.
+
+    Args:
+        mapped: tensors stay in the file until they are read (on the CPU), for processes that need few of them.
 
     Raises:
         StoreError: the file is damaged.
@@ -55,7 +58,7 @@ def read_state(folder: Path, *, device: torch.device | str = "cpu") -> SavedStat
     if not paths:
         return None
     try:
-        values = torch.load(paths[-1], map_location=device, weights_only=True)
+        values = torch.load(paths[-1], map_location=device, weights_only=True, mmap=mapped)
     except Exception as error:
         raise StoreError(f"{paths[-1]}: not a readable state ({error}); remove {folder} to start anew") from error
     return SavedState(int(paths[-1].stem.removeprefix("step-")), values)

@@ -7,21 +7,30 @@ as many backward passes on each.)
 
 A bfloat16 copy of the weights is faster than autocast, which casts them anew in every pass, and computes what the
 generation engine computes.
+
+Each process holds a replica, or, where accelerate was launched with a FSDP configuration, a shard (`sharding.py`): then the
+master weights are the model's own, and gradients arrive summed. Every method is called by all processes.
 """
 
-from collections.abc import Iterator
-from typing import TypedDict
+from collections.abc import Iterator, Sequence
+from typing import Any, TypedDict, cast
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from transformers import PreTrainedModel
+
+from webdancer.train.batches import Batch
+from webdancer.train.model import token_logprobs
+from webdancer.train.sharding import ShardedModel, wants_shards
 
 
 class LearnerState(TypedDict):
-    """What a checkpoint holds of a learner."""
+    """What a checkpoint holds of a learner; the same whether it is sharded or not."""
 
     weights: dict[str, Tensor]
-    optimizer: dict[str, object]
+    optimizer: dict[str, Any]
 
 
 class Learner:
@@ -32,6 +41,9 @@ class Learner:
         dtype: of the computation. The masters, gradients and AdamW's moments are float32 in any case.
         weight_decay: for matrices; biases and the weights of norms have none.
         max_grad_norm: longer gradients are shortened to it.
+
+    Raises:
+        ConfigError: FSDP settings of accelerate that are not supported.
     """
 
     def __init__(
@@ -44,15 +56,21 @@ class Learner:
         max_grad_norm: float,
     ) -> None:
         self.model, self._accelerator, self._max_grad_norm = model, accelerator, max_grad_norm
-        model.to(accelerator.device)
+        self._shards: ShardedModel | None = None
+        if wants_shards(accelerator):
+            self._shards = ShardedModel(cast(PreTrainedModel, model), accelerator, dtype=dtype)
+            dtype = torch.float32  # of the shards; FSDP itself computes in the other
+        else:
+            model.to(accelerator.device)
         self._masters: dict[str, Tensor] = {}
         self._live: dict[str, nn.Parameter] = {}
         for name, live in model.named_parameters():  # tied weights appear once
             if live.requires_grad:
                 self._live[name] = live
                 self._masters[name] = live if dtype == torch.float32 else live.detach().clone()
-            # Parameters only: buffers such as the rotary frequencies lose too much in bfloat16.
-            live.data = live.data.to(dtype)
+            if self._shards is None:
+                # Parameters only: buffers such as the rotary frequencies lose too much in bfloat16.
+                live.data = live.data.to(dtype)
         if dtype != torch.float32:
             for name, live in self._live.items():
                 live.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
@@ -67,6 +85,29 @@ class Learner:
             fused=True,
         )
 
+    @property
+    def is_sharded(self) -> bool:
+        """Whether this process holds but a shard; then what is gathered lies with the first process alone."""
+        return self._shards is not None
+
+    def logprobs(self, batch: Batch, *, temperature: float = 1.0) -> Tensor:
+        """`token_logprobs` of the model. Sharded, every process makes as many of these passes as the others: see `evened`."""
+        if self._shards is not None:
+            return self._shards.logprobs(batch, temperature)
+        return token_logprobs(self.model, batch, temperature=temperature)
+
+    def evened(self, batches: Sequence[Batch]) -> Sequence[Batch]:
+        """This process's micro-batches; sharded, with empty ones behind them until all processes have as many."""
+        return batches if self._shards is None else self._shards.evened(batches)
+
+    def whole_model(self, *, everywhere: bool) -> PreTrainedModel:
+        """The model in the dtype of the computation: itself, or of a sharded one a copy on the CPU.
+
+        Args:
+            everywhere: whether each process needs it; else the first one's alone has the weights.
+        """
+        return cast(PreTrainedModel, self.model) if self._shards is None else self._shards.whole(everywhere=everywhere)
+
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of one micro-batch's share of the loss, already divided by the update's normaliser."""
         loss.backward()  # type: ignore[no-untyped-call]
@@ -77,11 +118,12 @@ class Learner:
         A gradient that is not finite changes nothing but is returned (as inf or nan).
         """
         gradients = [self._gradient(master) for master in self._masters.values()]
-        if self._accelerator.num_processes > 1:
+        if self._accelerator.num_processes > 1 and self._shards is None:
             flat = self._accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), reduction="sum")
             for gradient, total in zip(gradients, _unflatten(flat, gradients), strict=True):
                 gradient.copy_(total)
-        norm = nn.utils.clip_grad_norm_(list(self._masters.values()), self._max_grad_norm).item()
+        total_norm = nn.utils.clip_grad_norm_(list(self._masters.values()), self._max_grad_norm)
+        norm = (total_norm.full_tensor() if isinstance(total_norm, DTensor) else total_norm).item()
         if norm - norm == 0:  # finite
             for group in self._optimizer.param_groups:
                 group["lr"] = learning_rate
@@ -104,25 +146,48 @@ class Learner:
                     live.copy_(self._masters[name])
 
     def weights(self) -> dict[str, Tensor]:
-        """A float32 copy of the trainable weights by name, on the CPU."""
+        """A float32 copy of the trainable weights by name, on the CPU; sharded, {} on all but the first process."""
+        if self._shards is not None:
+            return self._shards.gathered(self._masters)
         return {name: master.detach().to("cpu", copy=True) for name, master in self._masters.items()}
 
     def load_weights(self, weights: dict[str, Tensor]) -> None:
-        """Set the trainable weights; the optimizer's moments stay."""
+        """Set the trainable weights, sharded: from the first process's; the optimizer's moments stay."""
         with torch.no_grad():
             for name, master in self._masters.items():
-                master.copy_(weights[name])
+                master.copy_(weights[name] if self._shards is None else self._shards.scatter(name, weights, master))
         self._publish()
 
     def state_dict(self) -> LearnerState:
-        """Everything that the next update depends on. Tensors are the learner's own: write them before the next step."""
-        weights = {name: master.detach() for name, master in self._masters.items()}
-        return {"weights": weights, "optimizer": self._optimizer.state_dict()}
+        """Everything that the next update depends on. Tensors are the learner's own: write them before the next step.
+
+        Sharded, the first process gets all of it, whole, on the CPU; the others' is not to be used.
+        """
+        optimizer = self._optimizer.state_dict()
+        if self._shards is None:
+            weights = {name: master.detach() for name, master in self._masters.items()}
+        else:
+            weights = self._shards.gathered(self._masters)
+            optimizer["state"] = {key: self._shards.gathered(values) for key, values in optimizer["state"].items()}
+        return {"weights": weights, "optimizer": optimizer}
 
     def load_state_dict(self, state: LearnerState) -> None:
-        """Go on from a saved state, bit for bit."""
+        """Go on from a saved state, bit for bit; sharded or not need not be as it was."""
         self.load_weights(state["weights"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        optimizer = state["optimizer"]
+        if self._shards is not None:
+            masters = [master for group in self._optimizer.param_groups for master in group["params"]]
+            moments = {key: self._scattered(values, masters[key]) for key, values in optimizer["state"].items()}
+            optimizer = {**optimizer, "state": moments}
+        self._optimizer.load_state_dict(optimizer)
+
+    def _scattered(self, moments: dict[str, Tensor], master: Tensor) -> dict[str, Tensor]:
+        """AdamW's state of one weight: its moments in shards as the weight is, its number of steps as it is."""
+        assert self._shards is not None
+        return {
+            name: value if name == "step" else self._shards.scatter(name, moments, master)
+            for name, value in moments.items()
+        }
 
 
 class _GradientMover:

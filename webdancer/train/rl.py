@@ -25,7 +25,6 @@ from typing import NamedTuple, Self
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from transformers import PreTrainedModel
 
 from webdancer.agent.tools import Toolbox
 from webdancer.config import AgentSettings, PolicySettings, RlSettings
@@ -136,7 +135,7 @@ async def train_rl(
     fingerprint = _fingerprint(qas, base, settings, policy, agent_settings, seed)
     with _deterministic_kernels(settings.deterministic):
         async with TorchEngine(
-            model,
+            learner.whole_model(everywhere=True),
             stop_ids=tokens.stop_ids,
             max_context=policy.max_context,
             max_batch=policy.max_batch,
@@ -155,7 +154,6 @@ async def train_rl(
                 seed=seed,
             )
             training = _Training(
-                model,
                 learner,
                 engine,
                 cached,
@@ -167,8 +165,9 @@ async def train_rl(
                 on_progress,
             )
             await training.run(fingerprint=fingerprint)
+    whole = learner.whole_model(everywhere=False)
     if accelerator.is_main_process:
-        save_checkpoint(model, tokens.tokenizer, out)
+        save_checkpoint(whole, tokens.tokenizer, out)
     accelerator.wait_for_everyone()
     return training.result()
 
@@ -178,7 +177,6 @@ class _Training:
 
     def __init__(
         self,
-        model: PreTrainedModel,
         learner: Learner,
         engine: TorchEngine,
         toolbox: CachedToolbox,
@@ -189,7 +187,7 @@ class _Training:
         out: Path,
         on_progress: Callable[[RlProgress], None],
     ) -> None:
-        self._model, self._learner, self._engine, self._toolbox = model, learner, engine, toolbox
+        self._learner, self._engine, self._toolbox = learner, engine, toolbox
         self._accelerator, self._settings, self._out, self._on_progress = accelerator, settings, out, on_progress
         self._updater = Updater(learner, settings=settings, accelerator=accelerator)
         self._num_groups = 0
@@ -207,7 +205,7 @@ class _Training:
         """Go through the steps that are left."""
         progress, settings = self._progress, self._settings
         self._resume(fingerprint)
-        self._engine.sync(self._model)
+        self._engine.sync(self._learner.whole_model(everywhere=True))
         with _Records(self._out, resume_step=progress.step, accelerator=self._accelerator) as records:
             while progress.step < settings.num_steps:
                 started = time.perf_counter()
@@ -233,7 +231,7 @@ class _Training:
         update_started = time.perf_counter()
         result = self._update(batch)
         sync_started = time.perf_counter()
-        self._engine.sync(self._model)
+        self._engine.sync(self._learner.whole_model(everywhere=True))
         ended = time.perf_counter()
         progress.num_updates += result.num_updates
         progress.num_skipped_steps += result.num_updates == 0
@@ -295,10 +293,11 @@ class _Training:
         )
 
     def _save(self, fingerprint: str) -> None:
+        learner = self._learner.state_dict()
         if self._accelerator.is_main_process:
             values = {
                 **asdict(self._progress),
-                "learner": self._learner.state_dict(),
+                "learner": learner,
                 "rng": torch.get_rng_state(),
                 "fingerprint": fingerprint,
             }
@@ -308,7 +307,7 @@ class _Training:
 
     def _resume(self, fingerprint: str) -> None:
         """Take up the newest state; where there is none, save the start, so that rollouts are never those of other settings."""
-        saved = read_state(self._out / "state")
+        saved = read_state(self._out / "state", mapped=self._learner.is_sharded)
         self._accelerator.wait_for_everyone()  # nobody writes before all have read
         if saved is None:
             self._collector.forget_before(sys.maxsize)

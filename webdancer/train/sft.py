@@ -29,11 +29,11 @@ from webdancer.config import PolicySettings, SftSettings
 from webdancer.errors import TrainError
 from webdancer.records import Trajectory
 from webdancer.synth.seeds import derive_seed
-from webdancer.train.batches import micro_batches, share_out
+from webdancer.train.batches import Batch, micro_batches, share_out
 from webdancer.train.checkpoint import read_state, write_state
 from webdancer.train.learner import Learner
 from webdancer.train.metrics import MetricsLog
-from webdancer.train.model import cosine_share, device_of, load_model, save_checkpoint, token_logprobs
+from webdancer.train.model import cosine_share, device_of, load_model, save_checkpoint
 from webdancer.train.sft_data import Example, SplitExamples, plan_steps, split_examples
 from webdancer.train.tokens import ChatTokens, encode_trajectory
 
@@ -147,8 +147,9 @@ def train_on_examples(
     )
     training = _Training(data, learner, accelerator, settings, out, seed, on_progress)
     training.run(fingerprint=_fingerprint(data, base, settings, policy, seed))
+    whole = learner.whole_model(everywhere=False)
     if accelerator.is_main_process:
-        save_checkpoint(model, tokenizer, out)
+        save_checkpoint(whole, tokenizer, out)
     accelerator.wait_for_everyone()
     return training.result()
 
@@ -232,7 +233,7 @@ class _Training:
         finally:
             if log:
                 log.close()
-        if progress.best_weights:
+        if progress.best_step:
             self._learner.load_weights(progress.best_weights)
 
     def _step(self, rows: list[int]) -> dict[str, float]:
@@ -278,10 +279,8 @@ class _Training:
         examples = self._data.train
         total = torch.zeros((), device=self._accelerator.device)
         broken: list[str] = []
-        for batch in micro_batches(
-            examples, rows=self._share(examples, rows), max_tokens=self._settings.micro_batch_tokens
-        ):
-            logprobs = token_logprobs(self._learner.model, batch.to(self._accelerator.device))
+        for batch in self._micro_batches(examples, rows):
+            logprobs = self._learner.logprobs(batch.to(self._accelerator.device))
             loss = -logprobs.sum() / num_loss_tokens
             if not math.isfinite(loss.item()):
                 broken += [examples[row].id for row in batch.rows]
@@ -300,11 +299,10 @@ class _Training:
         start = time.perf_counter()
         progress, examples, device = self._progress, self._data.validation, self._accelerator.device
         total = torch.zeros((), dtype=torch.float64, device=device)
-        rows = self._share(examples, range(len(examples)))
         self._learner.model.eval()
         with torch.no_grad():
-            for batch in micro_batches(examples, rows=rows, max_tokens=self._settings.micro_batch_tokens):
-                total -= token_logprobs(self._learner.model, batch.to(device)).sum()
+            for batch in self._micro_batches(examples, range(len(examples))):
+                total -= self._learner.logprobs(batch.to(device)).sum()
         self._learner.model.train()
         loss = float(self._sum(total)) / sum(sum(example.mask) for example in examples)
         if self._stop.improves(loss):
@@ -313,10 +311,11 @@ class _Training:
         progress.seconds += time.perf_counter() - start
         return loss
 
-    def _share(self, examples: Sequence[Example], rows: Sequence[int]) -> list[int]:
-        """The rows of this process."""
+    def _micro_batches(self, examples: Sequence[Example], rows: Sequence[int]) -> Sequence[Batch]:
+        """Those of this process."""
         shares = share_out([len(examples[row].token_ids) for row in rows], num_shares=self._accelerator.num_processes)
-        return [rows[index] for index in shares[self._accelerator.process_index]]
+        own = [rows[index] for index in shares[self._accelerator.process_index]]
+        return self._learner.evened(micro_batches(examples, rows=own, max_tokens=self._settings.micro_batch_tokens))
 
     def _sum(self, value: torch.Tensor) -> torch.Tensor:
         """The sum over all processes."""
@@ -324,10 +323,11 @@ class _Training:
         return total
 
     def _save(self, fingerprint: str) -> None:
+        learner = self._learner.state_dict()
         if self._accelerator.is_main_process:
             values = {
                 **{name: getattr(self._progress, name) for name in _Progress.__slots__},
-                "learner": self._learner.state_dict(),
+                "learner": learner,
                 "fingerprint": fingerprint,
             }
             write_state(self._out / "state", self._progress.step, values)
@@ -335,7 +335,7 @@ class _Training:
 
     def _resume(self, fingerprint: str) -> None:
         """Take up the newest state, if there is one."""
-        saved = read_state(self._out / "state")
+        saved = read_state(self._out / "state", mapped=self._learner.is_sharded)
         if saved is None:
             return
         values = saved.values

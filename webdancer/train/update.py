@@ -18,7 +18,6 @@ from webdancer.records import Sample
 from webdancer.train.batches import Batch, micro_batches
 from webdancer.train.dapo import TokenSums, clipped_token_loss, importance_weights, token_sums
 from webdancer.train.learner import Learner
-from webdancer.train.model import token_logprobs
 
 
 class UpdateResult(NamedTuple):
@@ -80,9 +79,9 @@ class Updater:
         }
         return UpdateResult(len(norms), int(sums.num_tokens), metrics)
 
-    def _batches(self, samples: Sequence[Sample]) -> list[Batch]:
+    def _batches(self, samples: Sequence[Sample]) -> Sequence[Batch]:
         found = micro_batches(samples, max_tokens=self._settings.micro_batch_tokens)
-        return [batch.to(self._accelerator.device) for batch in found if batch.num_masked]
+        return self._learner.evened([batch.to(self._accelerator.device) for batch in found if batch.num_masked])
 
     def _old_logprobs(self, samples: Sequence[Sample], batches: Sequence[Batch]) -> list[Tensor] | None:
         """The trainer's log-probabilities before the first optimizer step, where the settings ask for them."""
@@ -92,7 +91,7 @@ class Updater:
             return [self._logprobs(batch) for batch in batches]
 
     def _logprobs(self, batch: Batch) -> Tensor:
-        return token_logprobs(self._learner.model, batch, temperature=self._settings.temperature)
+        return self._learner.logprobs(batch, temperature=self._settings.temperature)
 
     def _accumulate(
         self,
@@ -125,7 +124,7 @@ class Updater:
             # Before the first optimizer step the trainer still has the sampler's weights: what differs is rounding.
             trainer = logprobs.detach() if is_first and olds is None else None if olds is None else old
             sums = sums.plus(token_sums(result, sampler, trainer))
-            if trainer is not None:
+            if trainer is not None and batch.num_masked:
                 gap_max = max(gap_max, float((trainer - sampler).abs().max()))
         return sums, gap_max
 
