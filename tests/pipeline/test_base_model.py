@@ -8,8 +8,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from webdancer.config import PretrainSettings
-from webdancer.pipeline.base_corpus import FIRST_SEED, Turn, documents, read_web, tokenizer_texts
+from webdancer.pipeline.base_corpus import documents, tokenizer_texts
 from webdancer.pipeline.base_model import clean_web, default_names, encode, make_base, web_seeds
+from webdancer.pipeline.base_web import FIRST_SEED, Turn, read_web
 from webdancer.train.tokenizer import CONTROL_TOKENS, TAG_TOKENS, build_tokenizer
 from webdancer.world.facts import World
 

@@ -8,7 +8,8 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from webdancer.config import PretrainSettings, WorldSettings
-from webdancer.pipeline.base_corpus import FIRST_SEED, Document, Web, documents, read_web, tokenizer_texts
+from webdancer.pipeline.base_corpus import documents, tokenizer_texts
+from webdancer.pipeline.base_web import FIRST_SEED, Document, Web, read_web
 from webdancer.world.facts import World
 
 if TYPE_CHECKING:

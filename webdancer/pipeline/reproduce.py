@@ -88,7 +88,9 @@ async def _train_more(run: RunFolder, *, budget_s: float) -> None:
             if trajectory.id not in writer.ids:
                 writer.append(trajectory)
     if not right:
-        raise TrainError(f"{path}: the SFT policy solved none of RL's questions within {budget_s / 2:.0f} s; nothing to train on")
+        raise TrainError(
+            f"{path}: the SFT policy solved none of RL's questions within {budget_s / 2:.0f} s; nothing to train on"
+        )
     # As many epochs as the time left allows, at the speed that SFT had here; the best validation keeps its weights.
     steps = [json.loads(line) for line in (path / "sft" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     tokens_per_s = sum(step["tokens"] for step in steps) / steps[-1]["seconds"]
