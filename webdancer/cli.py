@@ -251,7 +251,7 @@ def pretrain(
 @app.command()
 def reproduce(
     out: Annotated[Path, typer.Argument(help="Folder of the runs.")] = Path("runs/reproduce"),
-    config: Annotated[Path, typer.Option("--config", help="TOML file with the settings.")] = Path("reproduce"),
+    config: Annotated[Path, typer.Option("--config", help="TOML file with the settings.")] = Path("tiny"),
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds.")] = 3,
 ) -> None:
     """Show what each stage gains: base, SFT, further SFT in RL's time, and RL, over several seeds."""
