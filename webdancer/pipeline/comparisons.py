@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from webdancer.eval.training_html import Comparison
-from webdancer.pipeline.policies import CHECKPOINTS
 from webdancer.records import QA, EvalResult, Trajectory
 from webdancer.store import read_records
+
+
+_SHOWN = ("base", "sft", "rl")
 
 
 class _Wanted(NamedTuple):
@@ -27,21 +29,21 @@ _WANTED = (
 
 def choose_comparisons(path: Path) -> list[Comparison]:
     """Up to five questions, those with the shortest episodes first; none where a checkpoint was not evaluated."""
-    results = {name: _by_question(path / "eval" / f"{name}.jsonl") for name in CHECKPOINTS}
+    results = {name: _by_question(path / "eval" / f"{name}.jsonl") for name in _SHOWN}
     if not all(results.values()):
         return []
-    trajectories = {name: _episodes(path / "eval" / f"{name}_trajectories.jsonl") for name in CHECKPOINTS}
+    trajectories = {name: _episodes(path / "eval" / f"{name}_trajectories.jsonl") for name in _SHOWN}
     chosen = []
     for wanted in _WANTED:
         fitting = [
             qa
             for qa in read_records(path / "heldout_qa.jsonl", QA)
-            if all(qa.id in results[name] and qa.id in trajectories[name] for name in CHECKPOINTS)
-            and tuple(results[name][qa.id].exact_match for name in CHECKPOINTS) == wanted.right
+            if all(qa.id in results[name] and qa.id in trajectories[name] for name in _SHOWN)
+            and tuple(results[name][qa.id].exact_match for name in _SHOWN) == wanted.right
         ]
-        fitting.sort(key=lambda qa: (sum(results[name][qa.id].num_turns for name in CHECKPOINTS), qa.id))
+        fitting.sort(key=lambda qa: (sum(results[name][qa.id].num_turns for name in _SHOWN), qa.id))
         for qa in fitting[: wanted.num_shown]:
-            episodes = {name: (trajectories[name][qa.id], results[name][qa.id].exact_match) for name in CHECKPOINTS}
+            episodes = {name: (trajectories[name][qa.id], results[name][qa.id].exact_match) for name in _SHOWN}
             chosen.append(Comparison(wanted.title, qa, episodes))
     return chosen
 

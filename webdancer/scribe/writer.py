@@ -231,7 +231,10 @@ def _counts(group: Group, rng: Random) -> Iterator[LogicalForm]:
 
 
 def _by_number(items: ListOf, listing: Listing, rng: Random) -> dict[int, Count]:
-    """For every number that the list as a whole or its members of some years come to, one way to ask for it."""
+    """For every number that the list as a whole or its members of some years come to, one way to ask for it.
+
+    Not for one: the only member may be the very thing that led to the list, whose page then tells it all.
+    """
     whole = {len(listing.members): Count(items)}
     years = sorted(member.year for member in listing.members if member.year is not None)
     if len(years) < len(listing.members) or years[0] == years[-1] or items.kind not in ASKED_BY_YEAR:
@@ -242,7 +245,7 @@ def _by_number(items: ListOf, listing: Listing, rng: Random) -> dict[int, Count]
     spans += [(start + 1, None) for start in starts] + [(None, start - 1) for start in starts]
     rng.shuffle(spans)
     by_number = {_num_between(years, first, last): Count(items, first, last) for first, last in spans}
-    return {number: form for number, form in {**by_number, **whole}.items() if number > 0}
+    return {number: form for number, form in {**by_number, **whole}.items() if number > 1}
 
 
 def _num_between(years: list[int], first: int | None, last: int | None) -> int:
