@@ -353,6 +353,9 @@ PagesOption = Annotated[int, typer.Option(help="About so many pages.")]
 def world_serve(
     seed: SeedOption = 7,
     pages: PagesOption = 2000,
+    right_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the talk host's posts that are right.")
+    ] = 0.5,
     address: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: PortOption = 8080,
     access_log: Annotated[Path | None, typer.Option(help="Append each request as a JSON line.")] = None,
@@ -364,7 +367,7 @@ def world_serve(
     from webdancer.world.server import serve as serve_world
     from webdancer.world.server import write_facts
 
-    world = World(seed, pages)
+    world = World(seed, pages, right_share=right_share)
     if facts:
         write_facts(world, facts)
 

@@ -31,6 +31,8 @@ class WorldSettings(Settings):
     num_heldout_pages: int = Field(2720, ge=20)
     seed: int = 7
     heldout_seed: int = 8
+    right_share: float = Field(0.5, ge=0, le=1)
+    """Share of the posts on the talk host that are right."""
 
 
 class CrawlSettings(Settings):

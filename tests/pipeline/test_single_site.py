@@ -20,7 +20,7 @@ def pages_of(qas: list[QA]) -> set[str]:
 async def test_held_out_questions_of_one_site_share_only_hub_pages(tmp_path: Path) -> None:
     out, world = tmp_path / "run", World(5, 680)
     num_questions = {"count": 15, "multi_hop": 25, "intersection": 10, "easy_to_hard": 25}
-    async with serve_embedded_web(seed=5, num_pages=680, access_log=tmp_path / "access.jsonl") as resolve:
+    async with serve_embedded_web(world, access_log=tmp_path / "access.jsonl") as resolve:
         config: Config = load_config(SMALL).model_copy(
             update={"crawl": CrawlSettings(urls=world.roots(), resolve=resolve)}
         )

@@ -46,6 +46,20 @@ def test_every_thing_with_something_to_claim_has_a_thread(region: Region, claims
     assert set(region.by_type) == {thing.type for thing in claims}
 
 
+def test_the_share_of_right_claims_can_be_set(claims: dict[Entity, list[Claim]]) -> None:
+    kind_web = World(7, 3400, right_share=0.75)
+    region = kind_web.graph.region(0)
+    by_name = {thing.name: group for thing, group in claims.items()}
+    kinder = {
+        thing.name: claims_about(kind_web.site, thing, region) for thing in region.entities() if thing.name in by_name
+    }
+    rights = [claim.right for group in kinder.values() for claim in group]
+    assert 0.72 <= sum(rights) / len(rights) <= 0.78
+    for name, group in kinder.items():  # what was right before is right still, with the same words
+        for before, now in zip(by_name[name], group, strict=True):
+            assert now.right or (not before.right and now.value == before.value)
+
+
 def test_half_of_the_claims_are_right(claims: dict[Entity, list[Claim]]) -> None:
     all_claims = [claim for group in claims.values() for claim in group]
     by_relation: dict[str, list[bool]] = {}

@@ -14,8 +14,8 @@ from webdancer.world.facts import World
 
 
 @asynccontextmanager
-async def serve_embedded_web(*, seed: int, num_pages: int, access_log: Path) -> AsyncIterator[dict[str, str]]:
-    """Run `webdancer world serve` on a free loopback port.
+async def serve_embedded_web(world: World, *, access_log: Path) -> AsyncIterator[dict[str, str]]:
+    """Run `webdancer world serve` for a web on a free loopback port.
 
     Yields:
         host → `address:port`, for `crawl.resolve`.
@@ -26,7 +26,8 @@ async def serve_embedded_web(*, seed: int, num_pages: int, access_log: Path) -> 
     access_log.parent.mkdir(parents=True, exist_ok=True)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "webdancer", "world", "serve"),
-        *("--seed", str(seed), "--pages", str(num_pages), "--port", "0", "--access-log", str(access_log)),
+        *("--seed", str(world.seed), "--pages", str(world.num_pages), "--right-share", str(world.site.right_share)),
+        *("--port", "0", "--access-log", str(access_log)),
         "--until-stdin-closes",  # so that it never outlives us
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
@@ -36,7 +37,7 @@ async def serve_embedded_web(*, seed: int, num_pages: int, access_log: Path) -> 
         assert process.stdout is not None
         line = await process.stdout.readline()
         if not line:
-            raise WebdancerError(f"the embedded web (seed {seed}) did not start; its own message stands above")
+            raise WebdancerError(f"the embedded web (seed {world.seed}) did not start; its own message stands above")
         ready = json.loads(line)
         yield dict.fromkeys(ready["hosts"], f"{ready['address']}:{ready['port']}")
     finally:

@@ -127,9 +127,10 @@ async def crawl_stage(run: RunFolder) -> None:
             counts = await crawl_to_snapshot(settings, site.snapshot, title=f"pages of {site.name}")
             write_json(counts_file, counts.model_dump(mode="json"))
             continue
-        world = World(site.world_seed, site.world_pages)
+        share = run.config.world.right_share
+        world = World(site.world_seed, site.world_pages, right_share=share)
         log_file = run.path / "crawl" / f"{site.name}_access.jsonl"
-        async with serve_embedded_web(seed=site.world_seed, num_pages=site.world_pages, access_log=log_file) as resolve:
+        async with serve_embedded_web(world, access_log=log_file) as resolve:
             here = settings.model_copy(update={"urls": world.roots(), "resolve": resolve})
             counts = await crawl_to_snapshot(here, site.snapshot, title=f"pages of {site.name}")
         violations = count_robots_violations(world, log_file)

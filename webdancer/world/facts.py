@@ -62,13 +62,16 @@ class World:
     Args:
         seed: names, facts and texts; two seeds share next to no name.
         num_pages: about so many pages, at least 20.
+        right_share: share of the talk host's claims that are right.
         crawl_delay_s: a Crawl-delay that archive, code host, news and talk host ask for in robots.txt; 0 asks for none.
     """
 
-    def __init__(self, seed: int, num_pages: int, *, crawl_delay_s: float = 0.0) -> None:
+    def __init__(
+        self, seed: int, num_pages: int, *, right_share: float = 0.5, crawl_delay_s: float = 0.0
+    ) -> None:
         self.seed, self.num_pages = seed, num_pages
         self.graph = FactGraph(seed, num_pages)
-        self.site = Site(seed)
+        self.site = Site(seed, right_share=right_share)
         self._delay = f"Crawl-delay: {crawl_delay_s:g}\n" if crawl_delay_s else ""
         self._archive = Archive(self.site, self.graph)
         self._makers: dict[str, Wiki | Archive | CodeHost | News | Talk] = {

@@ -1,7 +1,7 @@
 """The English of the talk host: how a post claims a fact. Pure data.
 
-Not from the paper. A post is one sentence, `I think the birthplace of Ana Velk is Ornburg.`: hedged, and as often wrong as
-right. The names in it stand without article, quotation marks and hint in brackets; values stand as in an infobox, numbers
+Not from the paper. A post is one sentence, `I think the birthplace of Ana Velk is Ornburg.`: hedged, and often
+wrong. The names in it stand without article, quotation marks and hint in brackets; values stand as in an infobox, numbers
 without their unit.
 """
 

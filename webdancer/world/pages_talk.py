@@ -1,7 +1,7 @@
-"""The talk host: threads in which users claim to know something about a thing, and are wrong as often as right.
+"""The talk host: threads in which users claim to know something about a thing, and are often wrong.
 
 Not from the paper. A claim is no fact: no thread counts as a page that states one. The threads are what search finds beside the
-thing's own page, so that a reader who believes a search result is misled half of the time, and one who opens the page is not.
+thing's own page, so that a reader who believes a search result is often misled, and one who opens the page is not.
 """
 
 import html
@@ -24,8 +24,6 @@ ROBOTS = (
     "User-agent: *\nDisallow: /login\n{delay}\n"
     "User-agent: GreedyBot\nDisallow: /\n\nSitemap: http://{host}/sitemap.xml\n"
 )
-RIGHT_SHARE = 0.5
-"""Share of the claims that are right."""
 MIN_POSTS, MAX_POSTS = 2, 5
 _MAX_CHARS = 70
 """A longer post takes the shortest hedge, so that a search result has room for a post of three."""
@@ -75,7 +73,7 @@ def _chance(*parts: object) -> float:
 
 
 def _claim(site: Site, fact: Fact, region: Region) -> Claim:
-    if _chance("right", site.seed, fact.subject.key, fact.relation) >= RIGHT_SHARE:
+    if _chance("right", site.seed, fact.subject.key, fact.relation) >= site.right_share:
         wrong = _wrong_value(fact, region, random.Random(f"talk/{site.seed}/{fact.subject.key}/{fact.relation}"))
         if wrong is not None:
             return Claim(fact, wrong, right=False)

@@ -46,10 +46,10 @@ class Doc:
 
 
 class Site:
-    """Hosts and addresses of one seed."""
+    """Hosts and addresses of one seed, and the share of the talk host's posts that are right."""
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
+    def __init__(self, seed: int, *, right_share: float = 0.5) -> None:
+        self.seed, self.right_share = seed, right_share
         self.hosts = {kind: f"{kind}.example" for kind in HOST_KINDS}
 
     def url(self, place: Place) -> str:
