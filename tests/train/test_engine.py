@@ -9,6 +9,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from webdancer.errors import ConfigError
+from webdancer.train import kv_cache
 from webdancer.train.engine import Generation, TorchEngine
 
 SYSTEM = some_ids(40, seed=1)
@@ -47,6 +48,18 @@ async def test_logprobs_equal_a_forward_pass(family: str, changes: dict[str, obj
     assert max(gaps) < 1e-5
     assert engine.stats.shared_tokens > 0
     assert engine.stats.num_moved_rows > 0
+
+
+async def test_a_cache_that_grows_keeps_what_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, where rows start short."""
+    model = toy_model()
+    monkeypatch.setattr(kv_cache, "_first_positions", lambda max_positions, device: 10)
+    async with toy_engine(model, max_batch=20, prefill_tokens=64) as engine:
+        start = engine._cache.width
+        gaps = await asyncio.gather(*(play(engine, model, number) for number in range(24)))
+    assert start == 128
+    assert engine._cache.width == 256 + 64
+    assert max(gaps) < 1e-5
 
 
 async def test_bfloat16_stays_near_the_float32_model() -> None:

@@ -1,4 +1,4 @@
-"""Keys and values of all episodes, preallocated: one row per episode.
+"""Keys and values of all episodes: one row per episode, as many positions as the longest of them has needed so far.
 
 Keys lie transposed ([d, T] for each head), since that is how a decode step reads them fastest on a CPU; values as [T, d].
 """
@@ -9,6 +9,8 @@ from torch import Tensor
 
 _PAD = 64
 """Positions that are never used. Rows whose distance is a power of two would fall onto the same few sets of the CPU's caches."""
+_FIRST_POSITIONS = 2048
+"""Of a row on a GPU, before an episode needs more. On a CPU memory is taken only where something gets written."""
 
 
 class KVCache:
@@ -28,10 +30,23 @@ class KVCache:
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        width = -(-max_positions // _PAD) * _PAD + _PAD
-        self.width = width
-        self.keys = _zeros((num_layers, num_rows, num_heads, head_dim, width), dtype, device)
-        self.values = _zeros((num_layers, num_rows, num_heads, width, head_dim), dtype, device)
+        self._max_positions = max_positions
+        self.width = _width(_first_positions(max_positions, device))
+        self.keys = _zeros((num_layers, num_rows, num_heads, head_dim, self.width), dtype, device)
+        self.values = _zeros((num_layers, num_rows, num_heads, self.width, head_dim), dtype, device)
+
+    @torch.inference_mode()
+    def reserve(self, num_positions: int) -> None:
+        """Make room for so many positions in each row, at least twice as many as before if there are not."""
+        if num_positions <= self.width:
+            return
+        before, self.width = self.width, _width(min(self._max_positions, max(num_positions, 2 * self.width)))
+        keys = _zeros((*self.keys.shape[:-1], self.width), self.keys.dtype, self.keys.device)
+        keys[..., :before] = self.keys
+        self.keys = keys
+        values = _zeros((*self.values.shape[:3], self.width, self.values.shape[-1]), keys.dtype, keys.device)
+        values[:, :, :, :before] = self.values
+        self.values = values
 
     @torch.inference_mode()
     def copy(self, source: int, target: int, length: int) -> None:
@@ -56,6 +71,14 @@ class KVCache:
                 target = source
             self.keys[:, target, ..., :length] = keys
             self.values[:, target, :, :length] = values
+
+
+def _first_positions(max_positions: int, device: torch.device) -> int:
+    return max_positions if device.type == "cpu" else min(max_positions, _FIRST_POSITIONS)
+
+
+def _width(num_positions: int) -> int:
+    return -(-num_positions // _PAD) * _PAD + _PAD
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -108,6 +108,8 @@ class Decoder:
         ends = list(accumulate((len(piece.ids) for piece in pieces), initial=num))
         layout = lay_out(queries, blocks, self.device)
         masks = self._masks(layout, blocks)
+        ends_at = [block.length for block in blocks] + [piece.start + len(piece.ids) for piece in pieces]
+        cache.reserve(max(ends_at, default=0))
         rope = self._w.rope[positions] * self._scale  # [N, H + K, d/2]
         x = F.embedding(ids, self._w.embedding)  # [N + tokens of pieces, hidden]
         for index, layer in enumerate(self._w.layers):
