@@ -223,7 +223,7 @@ def sft(out: RunArgument, config: ConfigOption = None) -> None:
 
 @app.command()
 def rl(out: RunArgument, config: ConfigOption = None) -> None:
-    """Train the fine-tuned model on by DAPO, with live search and visit calls."""
+    """Improve the fine-tuned model by reinforcement learning (DAPO); search and visit answer from the run's snapshot."""
     _stage("rl", out, config)
 
 

@@ -1,7 +1,7 @@
 """Settings: a TOML file becomes one frozen object that travels through all stages.
 
 An unknown key, a wrong type or a missing file is an error that names the key, the value, the file and the nearest known
-key. Every setting has a default, so that an empty file is the embedded default; `configs/*.toml` show the settings in use.
+key. Every setting has a default; `configs/*.toml` show the settings in use (`tiny`: the default run).
 """
 
 import difflib

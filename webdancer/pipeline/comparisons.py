@@ -7,7 +7,6 @@ from webdancer.eval.training_html import Comparison
 from webdancer.records import QA, EvalResult, Trajectory
 from webdancer.store import read_records
 
-
 _SHOWN = ("base", "sft", "rl")
 
 

@@ -191,7 +191,7 @@ def _holds(entry: JsonValue) -> bool:
 
 
 def results_table(entries: Sequence[JsonValue]) -> str:
-    """The table of docs/results.md: per cent with 95 % intervals."""
+    """The table of `OUT/results.md`: per cent with 95 % intervals."""
     lines = [
         "| seed | decoding | questions | " + " | ".join(SYSTEMS) + " | minutes | holds |",
         "|---" * (5 + len(SYSTEMS)) + "|",

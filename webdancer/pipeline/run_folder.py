@@ -1,7 +1,8 @@
 """A run's folder: its settings, its manifest, and which stages are done.
 
-A folder belongs to one configuration. Every stage is resumable by itself; the manifest only remembers which ones are
-complete, so that they are not looked at again, and how many seconds they took over all attempts.
+A folder belongs to one configuration; only the settings of training and evaluation may change while these are still to come.
+Every stage is resumable by itself; the manifest only remembers which ones are complete, so that they are not looked at again,
+and how many seconds they took over all attempts.
 """
 
 import json
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
@@ -21,6 +23,21 @@ from webdancer.pipeline.processes import is_first_process
 from webdancer.store import write_json
 
 _LIBRARIES = ("accelerate", "aiohttp", "openai", "pydantic", "tantivy", "torch", "transformers", "webdancer")
+
+
+_CHANGEABLE = {
+    "funnel": "sample",
+    "policy": "rl",
+    "policy.base": "sft",
+    "policy.lora_rank": "sft",
+    "policy.lora_alpha": "sft",
+    "sft": "sft",
+    "rl": "rl",
+    "eval": "eval",
+}
+"""Sections and single settings, each with the stage up to which it may change."""
+_KEEPS_STATE = ("sft", "rl")
+"""Stages that check for themselves whether what they have begun goes on under other settings."""
 
 
 class StageEntry(BaseModel):
@@ -54,11 +71,22 @@ class RunFolder:
             self._save()
         else:
             self.manifest = found
-            if found.config != config:
-                changed = ", ".join(_differences(found.config.model_dump(), config.model_dump()))
+            differences = _differences(found.config.model_dump(mode="json"), config.model_dump(mode="json"))
+            late = ", ".join(difference for key, difference in differences.items() if not self._may_change(key))
+            if late:
                 raise ConfigError(
-                    f"{path} holds a run with other settings ({changed}); give another folder, or delete it to start again"
+                    f"{path} holds a run with other settings ({late}); give another folder, or delete it to start again"
                 )
+            if differences:
+                self.manifest = found.model_copy(update={"config": config})
+                self._save()
+
+    def _may_change(self, key: str) -> bool:
+        """Whether a setting, `section.name`, is of a stage that is still to come."""
+        stage = _CHANGEABLE.get(key) or _CHANGEABLE.get(key.partition(".")[0])
+        if stage is None:
+            return False
+        return not self.is_done(stage) if stage in _KEEPS_STATE else stage not in self.manifest.stages
 
     def _save(self) -> None:
         if is_first_process():
@@ -123,13 +151,13 @@ def _git_revision() -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def _differences(old: dict[str, object], new: dict[str, object], prefix: str = "") -> list[str]:
-    """Keys whose values differ, as `section.key: old → new`."""
-    found = []
+def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Keys whose values differ, each with `section.key: old → new`."""
+    found: dict[str, str] = {}
     for key in new:
         before, after = old.get(key), new[key]
         if isinstance(before, dict) and isinstance(after, dict):
-            found += _differences(before, after, f"{prefix}{key}.")
+            found |= _differences(before, after, f"{prefix}{key}.")
         elif before != after:
-            found.append(f"{prefix}{key}: {json.dumps(before, default=str)} → {json.dumps(after, default=str)}")
+            found[prefix + key] = f"{prefix}{key}: {json.dumps(before)} → {json.dumps(after)}"
     return found

@@ -18,7 +18,7 @@ from webdancer.records import QA, EvalResult, QAKind, Trajectory, Verdict, Verdi
 from webdancer.store import read_records, write_json
 
 _EMBEDDED_NOTE = (
-    "An invented web of controlled English; a rule-based reader in every language model's seat but the policy's. The "
+    "An invented web of controlled English; a rule-based reader in every role of a language model except the policy's. The "
     "figures show that the pipeline works and that its policy learns; they say nothing about real sites or real models."
 )
 _SAMPLES_PER_KIND = 2

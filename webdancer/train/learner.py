@@ -1,7 +1,7 @@
 """A model under training: bfloat16 computation over float32 master weights, AdamW, one update over all processes.
 
 The gradient of an update is a plain sum: over the micro-batches of a process, in float32, and over the processes. So a
-loss that is divided by the one normaliser of the whole update (PAPER.md, stage 3) gives the same update however the
+loss that is divided by the one normaliser of the whole update (paper, section 3.3) gives the same update however the
 sequences are dealt out, also where a process has none. (DistributedDataParallel would average over processes, and wants
 as many backward passes on each.)
 

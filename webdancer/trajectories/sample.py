@@ -144,7 +144,7 @@ def split_after_funnel(
 ) -> tuple[int, int]:
     """Write `sft.jsonl` (the kept trajectories) and `rl_qa.jsonl` (the questions without one); returns their sizes.
 
-    A question of the SFT half whose every attempt fell in the funnel is not lost: it joins those for RL.
+    A question of the SFT share whose every attempt fell in the funnel is not lost: it joins those for RL.
 
     Args:
         qas: all training questions.

@@ -66,9 +66,7 @@ class World:
         crawl_delay_s: a Crawl-delay that archive, code host, news and talk host ask for in robots.txt; 0 asks for none.
     """
 
-    def __init__(
-        self, seed: int, num_pages: int, *, right_share: float = 0.5, crawl_delay_s: float = 0.0
-    ) -> None:
+    def __init__(self, seed: int, num_pages: int, *, right_share: float = 0.5, crawl_delay_s: float = 0.0) -> None:
         self.seed, self.num_pages = seed, num_pages
         self.graph = FactGraph(seed, num_pages)
         self.site = Site(seed, right_share=right_share)
