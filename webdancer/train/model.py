@@ -13,11 +13,13 @@ import os
 import shutil
 import warnings
 from collections.abc import Iterator
+from datetime import timedelta
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
+from accelerate import Accelerator, InitProcessGroupKwargs
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -68,6 +70,12 @@ def device_of(policy: PolicySettings) -> torch.device:
     if policy.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(policy.device)
+
+
+def new_accelerator(policy: PolicySettings) -> Accelerator:
+    """An accelerator whose processes wait for the slowest one's episodes; torch gives up after ten minutes by itself."""
+    waits = InitProcessGroupKwargs(timeout=timedelta(hours=6))
+    return Accelerator(cpu=device_of(policy).type == "cpu", kwargs_handlers=[waits])
 
 
 def load_model(path: Path, policy: PolicySettings) -> PreTrainedModel:

@@ -36,7 +36,7 @@ from webdancer.train.checkpoint import read_state, write_state
 from webdancer.train.engine import TorchEngine
 from webdancer.train.learner import Learner
 from webdancer.train.metrics import MetricsLog
-from webdancer.train.model import device_of, load_model, save_checkpoint
+from webdancer.train.model import load_model, new_accelerator, save_checkpoint
 from webdancer.train.policy import EnginePolicy
 from webdancer.train.rl_batch import Collector, RolloutBatch
 from webdancer.train.rl_metrics import KeptRollout, kept_rollouts, rollout_metrics
@@ -124,7 +124,7 @@ async def train_rl(
         raise TrainError("there are no questions to train on; expected at least 1")
     if policy.num_threads is not None:
         torch.set_num_threads(policy.num_threads)
-    accelerator = Accelerator(cpu=device_of(policy).type == "cpu")
+    accelerator = new_accelerator(policy)
     torch.manual_seed(seed)  # the start of LoRA adapters
     dtype: torch.dtype = getattr(torch, policy.dtype)
     model = load_model(base, policy)

@@ -33,7 +33,7 @@ from webdancer.train.batches import Batch, micro_batches, share_out
 from webdancer.train.checkpoint import read_state, write_state
 from webdancer.train.learner import Learner
 from webdancer.train.metrics import MetricsLog
-from webdancer.train.model import cosine_share, device_of, load_model, save_checkpoint
+from webdancer.train.model import cosine_share, load_model, new_accelerator, save_checkpoint
 from webdancer.train.sft_data import Example, SplitExamples, plan_steps, split_examples
 from webdancer.train.tokens import ChatTokens, encode_trajectory
 
@@ -134,7 +134,7 @@ def train_on_examples(
     """
     if policy.num_threads is not None:
         torch.set_num_threads(policy.num_threads)
-    accelerator = Accelerator(cpu=device_of(policy).type == "cpu")
+    accelerator = new_accelerator(policy)
     data = split_examples(examples, max_context=policy.max_context, share=settings.validation_share, seed=seed)
     torch.manual_seed(seed)  # the start of LoRA adapters
     model = load_model(base, policy)
