@@ -97,10 +97,12 @@ async def evaluate_systems(path: Path, config: Config, snapshot_path: Path, *, s
         async with open_models(config.llm, mode=config.sample.mode) as models:
             for system in systems(config):
                 name, start, cost = label(system, config) + suffix, time.perf_counter(), Cost()
+                if _is_answered(path, name, heldout):
+                    continue
                 try:
                     async with _answerer(system, path, config, snapshot, models) as (answerer, read_engine):
                         try:
-                            await _evaluate(name, heldout, answerer, path, config, models)
+                            await _evaluate(name, heldout, answerer, path, _concurrency(system, config), models)
                         finally:
                             cost = read_engine()
                 finally:
@@ -108,8 +110,24 @@ async def evaluate_systems(path: Path, config: Config, snapshot_path: Path, *, s
                     _add_cost(path, name, cost)
 
 
+def _concurrency(system: str, config: Config) -> int:
+    """Episodes at once: of a checkpoint not more than its engine has rows, since the clock of an episode that waits runs."""
+    return min(config.eval.concurrency, config.policy.max_batch) if system in CHECKPOINTS else config.eval.concurrency
+
+
+def _is_answered(path: Path, name: str, heldout: Sequence[QA]) -> bool:
+    """Whether a system has answered all questions in an earlier attempt at the stage."""
+    answered = {result.qa_id for result in read_records(path / "eval" / f"{name}.jsonl", EvalResult)}
+    return answered >= {qa.id for qa in heldout}
+
+
 async def _evaluate(
-    name: str, heldout: Sequence[QA], answerer: Answerer, path: Path, config: Config, models: Models
+    name: str,
+    heldout: Sequence[QA],
+    answerer: Answerer,
+    path: Path,
+    concurrency: int,
+    models: Models,
 ) -> None:
     with (
         RecordWriter(path / "eval" / f"{name}.jsonl", EvalResult) as results,
@@ -123,7 +141,7 @@ async def _evaluate(
             judge_model=models.judge,
             results=results,
             trajectories=trajectories,
-            concurrency=config.eval.concurrency,
+            concurrency=concurrency,
             on_progress=advance,
         )
 

@@ -28,6 +28,18 @@ def checkpoint_of(system: str, run: Path, config: Config) -> Path:
     return resolve_base(config.policy.base)
 
 
+def check_base(config: Config) -> None:
+    """Look at the base model before the stages that cost hours or money.
+
+    Raises:
+        ConfigError: it cannot be had, or has no ChatML tokenizer.
+    """
+    from webdancer.train.model import resolve_base
+    from webdancer.train.tokens import ChatTokens
+
+    ChatTokens.load(resolve_base(config.policy.base))
+
+
 @asynccontextmanager
 async def open_policy(path: Path, settings: PolicySettings, *, name: str) -> AsyncIterator["Policy"]:
     """A checkpoint with its engine running; its episodes say that their model is `name`.

@@ -6,8 +6,8 @@ of it on rollouts of the SFT policy on RL's own questions, half on training with
 normalised exact match, not the reward's judge. `OUT/summary.json` gets one entry a seed, `OUT/results.md` the table.
 """
 
-import asyncio
 import json
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -20,7 +20,7 @@ from webdancer.agent.loop import run_episode
 from webdancer.agent.schemas import TOOL_SCHEMAS
 from webdancer.agent.tools import Toolbox
 from webdancer.config import Config
-from webdancer.errors import TrainError
+from webdancer.errors import ConfigError, TrainError
 from webdancer.eval.metrics import Score, score
 from webdancer.judge.match import exact_match
 from webdancer.llm.protocol import Sampling
@@ -28,10 +28,11 @@ from webdancer.pipeline.evaluating import evaluate_systems
 from webdancer.pipeline.models import open_models
 from webdancer.pipeline.policies import open_policy
 from webdancer.pipeline.run_folder import RunFolder
-from webdancer.pipeline.stages import run_pipeline
+from webdancer.pipeline.stages import run_pipeline, sites
 from webdancer.pipeline.toolbox import make_toolbox
 from webdancer.records import QA, EvalResult, QAKind, Status, Trajectory
-from webdancer.store import RecordWriter, read_records, write_atomic, write_json
+from webdancer.store import read_records, write_atomic, write_json, write_records
+from webdancer.synth.bounded import run_bounded
 from webdancer.synth.seeds import derive_seed
 from webdancer.web.snapshot import Snapshot
 
@@ -57,18 +58,20 @@ async def reproduce(out: Path, config: Config, *, num_seeds: int) -> dict[str, J
 
 
 async def _run_seed(path: Path, config: Config) -> dict[str, JsonValue]:
+    if config.policy.base == "none":
+        raise ConfigError("policy.base is 'none': there is no policy whose training could be compared")
     await run_pipeline(path, config, until="rl")
     run = RunFolder(path, config)
     if not run.is_done("sft_more"):
         with run.stage("sft_more"):
             await _train_more(run, budget_s=run.seconds()["rl"])
-    if not run.is_done("eval"):
-        with run.stage("eval"):
+    if not run.is_done("comparison"):
+        with run.stage("comparison"):
             for temperature in TEMPERATURES:
                 top_p = TOP_P if temperature else 1.0
                 update = {"systems": SYSTEMS, "temperature": temperature, "top_p": top_p}
                 here = config.model_copy(update={"eval": config.eval.model_copy(update=update)})
-                await evaluate_systems(path, here, path / "heldout_snapshot", suffix=f"@{temperature:g}")
+                await evaluate_systems(path, here, sites(run)[-1].snapshot, suffix=f"@{temperature:g}")
     return _entry(run)
 
 
@@ -77,16 +80,14 @@ async def _train_more(run: RunFolder, *, budget_s: float) -> None:
     from webdancer.train.sft import train_sft
 
     config, path, began = run.config, run.path, time.monotonic()
+    shutil.rmtree(path / "sft_more", ignore_errors=True)  # of an attempt that was stopped, with other trajectories
     qas = list(read_records(path / "rl_qa.jsonl", QA))
     with Snapshot.open(path / "snapshot") as snapshot:
         async with open_models(config.llm, mode=config.sample.mode) as models:
             toolbox = make_toolbox(snapshot, models.summariser, config.agent)
             sampled = await _sample_own(run, qas, toolbox, until=began + budget_s / 2)
     right = [t for qa, t in sampled if t.status is Status.ANSWERED and exact_match(qa.answer, t.answer or "")]
-    with RecordWriter(path / "sft_more.jsonl", Trajectory) as writer:
-        for trajectory in right:
-            if trajectory.id not in writer.ids:
-                writer.append(trajectory)
+    write_records(path / "sft_more.jsonl", right)
     if not right:
         raise TrainError(
             f"{path}: the SFT policy solved none of RL's questions within {budget_s / 2:.0f} s; nothing to train on"
@@ -121,7 +122,7 @@ async def _sample_own(
 
     async with open_policy(run.path / "sft", config.policy, name="sft") as policy:
 
-        async def work() -> None:
+        async def work(_: int) -> None:
             for number, qa in draws:
                 if time.monotonic() >= until:
                     break
@@ -140,7 +141,7 @@ async def _sample_own(
                     )
                 found.append((qa, trajectory))
 
-        await asyncio.gather(*(work() for _ in range(config.policy.max_batch)))
+        await run_bounded(work, range(config.policy.max_batch), concurrency=config.policy.max_batch)
     return found
 
 

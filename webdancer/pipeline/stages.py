@@ -15,6 +15,7 @@ from webdancer.errors import ConfigError, SnapshotError
 from webdancer.pipeline.embedded import count_robots_violations, serve_embedded_web
 from webdancer.pipeline.evaluating import evaluate_systems
 from webdancer.pipeline.models import open_models
+from webdancer.pipeline.policies import check_base
 from webdancer.pipeline.processes import num_processes
 from webdancer.pipeline.progress import console, progress_bar
 from webdancer.pipeline.run_folder import RunFolder, read_manifest
@@ -74,6 +75,8 @@ async def run_pipeline(path: Path, config: Config | None, *, until: str | None =
     if until is not None and until not in STAGES:
         raise ConfigError(f"--until: got {until!r}, expected one of {', '.join(STAGES)}")
     run = RunFolder(path, config or settings_of(path) or load_config(Path("tiny")))
+    if run.config.policy.base != "none" and not run.is_done("sft"):
+        check_base(run.config)
     for name in STAGES:
         await _run_stage(run, name)
         if name == until:
