@@ -215,7 +215,7 @@ class PretrainSettings(Settings):
     hidden_size: int = Field(192, ge=64, multiple_of=64)
     num_layers: int = Field(4, ge=1)
     intermediate_size: int = Field(512, ge=64)
-    num_steps: int = Field(12000, ge=1)
+    num_steps: int = Field(9000, ge=1)
     batch_tokens: int = Field(4096, ge=256)
     """Tokens of one step, padding counted."""
     learning_rate: float = Field(2e-3, gt=0)
