@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 import torch
-from engine_toys import VOCAB, forward_logprobs, largest_gap, plain, some_ids, toy_engine, toy_model
+from engine_toys import VOCAB, forward_logprobs, largest_gap, plain, some_ids, toy_engine, toy_model, until
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
@@ -60,6 +60,33 @@ async def test_a_cache_that_grows_keeps_what_it_holds(monkeypatch: pytest.Monkey
     assert start == 128
     assert engine._cache.width == 256 + 64
     assert max(gaps) < 1e-5
+
+
+def test_a_cache_without_room_says_what_it_needs_and_what_to_lower() -> None:
+    # 2 x 3 layers x 1e12 rows x 2 heads x 16 x (256 + 64) positions x 4 bytes: more than any machine can address.
+    with pytest.raises(
+        ConfigError, match=r"1000000000000 rows of 320 positions take 228,881,835\.9 GiB, cpu has .* free"
+    ):
+        toy_engine(toy_model(), max_batch=10**12)
+
+
+async def test_a_cache_that_finds_no_room_to_grow_says_so_to_the_episodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    zeros, model = kv_cache._zeros, toy_model()
+
+    def small_device(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        if shape[-2] == 320:  # the values, when the keys have grown already
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return zeros(shape, dtype, device)
+
+    monkeypatch.setattr(kv_cache, "_first_positions", lambda max_positions, device: 10)
+    monkeypatch.setattr(kv_cache, "_zeros", small_device)
+    async with toy_engine(model, max_batch=20) as engine:
+        with pytest.raises(ConfigError, match=r"20 rows of 320 positions .*lower policy\.max_batch"):
+            await engine.generate(some_ids(200, seed=1), plain(4), session="long")
+        assert await play(engine, model, 0) < 1e-5  # what fits goes on
+        monkeypatch.setattr(kv_cache, "_zeros", zeros)
+        generation = await engine.generate(some_ids(200, seed=1), plain(4), session="long")
+        assert largest_gap(model, some_ids(200, seed=1), generation) < 1e-5
 
 
 async def test_bfloat16_stays_near_the_float32_model() -> None:
@@ -152,20 +179,29 @@ async def test_new_weights_take_effect_and_nothing_old_is_used() -> None:
     assert engine.stats.cached_tokens == 0
 
 
+@pytest.mark.parametrize("tied", [True, False])
+async def test_new_weights_need_no_room_beside_the_old_ones(tied: bool) -> None:
+    old, new = (toy_model(seed=seed, tie_word_embeddings=tied) for seed in (0, 1))
+    ids = some_ids(30, seed=1)
+    async with toy_engine(old) as engine:
+        before = engine._decoder._w
+        engine.sync(new)
+        assert engine._decoder._w is before
+        assert (before.head.data_ptr() == before.embedding.data_ptr()) is tied
+        generation = await engine.generate(ids, plain(8), session="a")
+    assert largest_gap(new, ids, generation) < 1e-5
+
+
 async def test_new_weights_in_the_middle_of_a_turn() -> None:
     """The tokens before the change are the old model's, those after it the new model's, behind the same ids."""
     old, new = toy_model(seed=0), toy_model(seed=1)
     ids = some_ids(30, seed=1)
-    num_old = 0
-
-    def count(id_: int, logprob: float) -> None:
-        nonlocal num_old
-        num_old += 1
-        if num_old == 5:
-            asyncio.get_running_loop().call_soon(engine.sync, new)
-
     async with toy_engine(old, stop_ids=[], max_draft=0) as engine:
-        generation = await engine.generate(ids, plain(12), session="a", on_token=count)
+        turn = asyncio.create_task(engine.generate(ids, plain(12), session="a"))
+        await until(lambda: engine.stats.sampled_tokens >= 5)
+        assert engine.stats.sampled_tokens == 5
+        engine.sync(new)
+        generation = await turn
     everything = ids + generation.token_ids
     for n, (id_, logprob) in enumerate(zip(generation.token_ids, generation.logprobs, strict=True)):
         expected = forward_logprobs(old if n < 5 else new, everything)[len(ids) + n - 1, id_]

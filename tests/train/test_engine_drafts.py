@@ -141,16 +141,6 @@ async def test_a_cancelled_turn_leaves_no_draft_behind(trained: PreTrainedModel)
     assert_same([turn], [expected])
 
 
-async def test_tokens_are_streamed_one_by_one(trained: PreTrainedModel) -> None:
-    seen: list[tuple[int, float]] = []
-    async with toy_engine(trained, stop_ids=[]) as engine:
-        generation = await engine.generate(
-            phrases(4, seed=1), plain(40), session="a", on_token=lambda id_, logprob: seen.append((id_, logprob))
-        )
-    assert seen == list(zip(generation.token_ids, generation.logprobs, strict=True))
-    assert engine.stats.num_steps < len(seen)
-
-
 async def wave(engine: TorchEngine) -> list[Generation]:
     for number in range(12):
         engine.open(str(number))

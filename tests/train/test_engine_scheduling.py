@@ -169,15 +169,6 @@ async def test_wrong_requests_are_refused() -> None:
         await first
 
 
-async def test_tokens_are_streamed() -> None:
-    seen: list[tuple[int, float]] = []
-    async with toy_engine(toy_model()) as engine:
-        generation = await engine.generate(
-            some_ids(20, seed=1), plain(9), session="a", on_token=lambda id_, logprob: seen.append((id_, logprob))
-        )
-    assert seen == list(zip(generation.token_ids, generation.logprobs, strict=True))
-
-
 async def wave(engine: TorchEngine, delays: list[float]) -> list[list[Generation]]:
     """12 episodes of 3 turns; `delays` is how long their tools take, which must not matter. Lengths differ."""
 

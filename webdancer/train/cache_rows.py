@@ -60,9 +60,6 @@ class CacheRows:
         self._clock = 0
         self._waste = 0.0
 
-    def row_of(self, session: str) -> int | None:
-        return self._row_of.get(session)
-
     def place(self, session: str, ids: Sequence[int]) -> Placement | None:
         """Find a row for a prompt and mark it busy; None where all rows belong to others.
 

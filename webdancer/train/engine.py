@@ -23,15 +23,15 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from webdancer.errors import ContextFullError
+from webdancer.errors import ConfigError, ContextFullError
 from webdancer.train.cache_rows import CacheRows
 from webdancer.train.drafts import Drafter, salt_of
-from webdancer.train.generation import Engine, EngineStats, Generation, OnToken, Request, TokenSampling
+from webdancer.train.generation import Engine, EngineStats, Generation, Request, TokenSampling
 from webdancer.train.packing import Piece, Queries
 from webdancer.train.qwen import Decoder
 from webdancer.train.sampler import Sampled, mix, sample, uniforms
 
-__all__ = ["Engine", "EngineStats", "Generation", "OnToken", "TokenSampling", "TorchEngine"]
+__all__ = ["Engine", "EngineStats", "Generation", "TokenSampling", "TorchEngine"]
 
 _log = logging.getLogger(__name__)
 _NUM_TURNS_OF_LOOP = 4
@@ -52,7 +52,7 @@ class TorchEngine(Engine):
         max_draft: tokens of a row that are guessed ahead, at most; 0 decodes token by token.
 
     Raises:
-        ConfigError: the model's architecture is not supported.
+        ConfigError: the model's architecture is not supported, or the device has no room for the cache.
     """
 
     def __init__(
@@ -116,13 +116,12 @@ class TorchEngine(Engine):
             self._close(session)
         self._wake.set()
 
-    async def generate(
-        self, ids: Sequence[int], sampling: TokenSampling, *, session: str, on_token: OnToken | None = None
-    ) -> Generation:
-        """Continue `ids`; `on_token` gets each token and its log-probability as it is sampled.
+    async def generate(self, ids: Sequence[int], sampling: TokenSampling, *, session: str) -> Generation:
+        """Continue `ids`.
 
         Raises:
             ContextFullError: there is no room for one more token.
+            ConfigError: the device has no room for the cache that the episodes have grown to need.
             ValueError: an empty prompt, no token wanted, a second turn of one episode at once, or (deterministic) an episode
                 that was not opened.
             RuntimeError: the engine does not run, or the forward pass failed.
@@ -134,7 +133,6 @@ class TorchEngine(Engine):
             sampling=sampling,
             max_tokens=min(sampling.max_tokens, self.max_context - len(ids)),
             result=asyncio.get_running_loop().create_future(),
-            on_token=on_token,
             key=mix(sampling.seed),
             salt=salt_of(session),
         )
@@ -179,7 +177,8 @@ class TorchEngine(Engine):
             try:
                 self._step()
             except Exception as error:
-                _log.exception("a forward pass of the generation engine failed")
+                if not isinstance(error, ConfigError):
+                    _log.exception("a forward pass of the generation engine failed")
                 self._rows.forget()
                 self._fail(error)
             has_idle = len(self._open) > len(self._running) + len(self._queue)
@@ -333,9 +332,6 @@ class TorchEngine(Engine):
         """Hand out a request's tokens of a step and end its turn where it is over."""
         request.token_ids += ids
         request.logprobs += logprobs
-        if request.on_token is not None:
-            for id_, logprob in zip(ids, logprobs, strict=True):
-                request.on_token(id_, logprob)
         stopped = ids[-1] in self._stop_ids
         if stopped or len(request.token_ids) == request.max_tokens:
             self._drop(request)
@@ -386,6 +382,8 @@ class TorchEngine(Engine):
         for request in [*self._queue, *self._running]:
             self._drop(request)
             if not request.result.done():
-                failure = RuntimeError(f"episode {request.session!r}: the generation engine failed: {error}")
+                failure: Exception = RuntimeError(f"episode {request.session!r}: the generation engine failed: {error}")
+                if isinstance(error, ConfigError):
+                    failure = ConfigError(str(error))
                 failure.__cause__ = error
                 request.result.set_exception(failure)

@@ -1,11 +1,9 @@
 """What goes into a generation engine and what comes out: sampling settings, requests, generations, totals."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
-
-OnToken = Callable[[int, float], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +80,6 @@ class Request:
     sampling: TokenSampling
     max_tokens: int
     result: asyncio.Future[Generation]
-    on_token: OnToken | None
     key: int
     """Of its random stream."""
     salt: int

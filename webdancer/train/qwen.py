@@ -79,8 +79,19 @@ class Decoder:
 
     @torch.inference_mode()
     def load(self, model: PreTrainedModel) -> None:
-        """Take over the weights of `model`, which has the same shapes; LoRA adapters of peft are merged in."""
-        self._w = self._read(model)
+        """Take over the weights of `model`, which has the same shapes and ties; LoRA adapters of peft are merged in.
+
+        They go into the tensors that are there, a layer at a time: there is never room needed for all of them twice.
+        """
+        causal, own = _causal(model), self._w
+        for layer, new in zip(own.layers, causal.model.layers, strict=True):
+            for tensor, value in zip(layer, self._read_layer(new), strict=True):
+                if tensor is not None and value is not None:
+                    tensor.copy_(value)
+        own.norm.copy_(causal.model.norm.weight)
+        own.embedding.copy_(_weight(causal.model.embed_tokens))
+        if own.head is not own.embedding:
+            own.head.copy_(_weight(causal.lm_head))
 
     def new_cache(self, num_rows: int) -> KVCache:
         """An empty cache that fits the model."""
@@ -198,9 +209,7 @@ class Decoder:
 
     @torch.inference_mode()
     def _read(self, model: PreTrainedModel) -> _Weights:
-        causal: Any = model
-        if isinstance(causal, PeftModel):
-            causal = causal.get_base_model()
+        causal = _causal(model)
         body = causal.model
         rotary = body.rotary_emb
         inv_freq = rotary.inv_freq.to(self.device, torch.float32)
@@ -208,11 +217,13 @@ class Decoder:
         scaling = float(rotary.attention_scaling)
         # Rounded as the model rounds them, which matters in bfloat16.
         cos, sin = ((part * scaling).to(self.dtype).float() for part in (angles.cos(), angles.sin()))
+        embedding, head = _weight(body.embed_tokens), _weight(causal.lm_head)
+        own_embedding = self._own(embedding)
         return _Weights(
-            embedding=self._own(_weight(body.embed_tokens)),
+            embedding=own_embedding,
             layers=[self._read_layer(layer) for layer in body.layers],
             norm=self._own(body.norm.weight),
-            head=self._own(_weight(causal.lm_head)),
+            head=own_embedding if head.data_ptr() == embedding.data_ptr() else self._own(head),
             rope=torch.complex(cos, sin)[:, None],
         )
 
@@ -247,6 +258,11 @@ class Decoder:
     def _own(self, weight: Tensor) -> Tensor:
         """A copy, since the trainer goes on changing the model's own."""
         return weight.detach().to(self.device, self.dtype, copy=True).contiguous()
+
+
+def _causal(model: PreTrainedModel) -> Any:
+    """The causal language model, which LoRA adapters of peft may be wrapped around."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
 def _weight(module: Any) -> Tensor:
