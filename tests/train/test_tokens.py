@@ -139,17 +139,6 @@ def test_a_trajectory_of_either_cot_mode_with_its_mask(name, mode):
     ]
 
 
-def test_a_trajectory_without_thoughts():
-    for name in ("qwen3", "qwq"):
-        tokens = chat(name)
-        sequence = encode_trajectory(tokens, trajectory(SEARCH, LAST), TOOL_SCHEMAS, prompt="agent", omit_thoughts=True)
-        assert runs(tokens, sequence)[1:] == [
-            (f"{CALL_TURN}<|im_end|>", True),
-            (between(FOUND), False),
-            ("<answer>\nVelm\n</answer><|im_end|>", True),
-        ]
-
-
 def test_the_end_of_a_cut_turn_is_not_trained():
     broken = Step(
         thought="", raw="<think>\nhm", cut=True, error=ToolError.INVALID_FORMAT, observation="Error: too long"

@@ -235,19 +235,17 @@ def encode_trajectory(
     schemas: Sequence[dict[str, JsonValue]],
     *,
     prompt: str,
-    omit_thoughts: bool = False,
 ) -> TokenSequence:
     """A finished episode as training reads it; thoughts of short and long CoT stand in the same place.
 
     Args:
         schemas: the tools, for the system prompt.
         prompt: the name of the system prompt.
-        omit_thoughts: leave out all thoughts, as the long-CoT teacher sees its earlier turns.
 
     Raises:
         ValueError: a step in the middle has no observation.
     """
-    messages = replay(trajectory, schemas, prompt=prompt, omit_thoughts=omit_thoughts).messages
+    messages = replay(trajectory, schemas, prompt=prompt).messages
     turns, answers = messages[2::2], messages[3::2]
     if {message.role for message in turns} - {"assistant"} or {message.role for message in answers} - {"user"}:
         raise ValueError(f"trajectory {trajectory.id}: a step before the last has no observation")
