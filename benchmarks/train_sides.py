@@ -468,6 +468,7 @@ def dapo_trl(*, setting: Json, out: str, **work_values: Any) -> Json:
                 agent_settings=config.agent,
                 settings=config.rl,
                 max_context=config.policy.max_context,
+                max_batch=config.rl.concurrency,
                 seed=_SEED,
             )
             drawn = [by_name[name] for name in prompts[:: work.rollouts]]

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 from rl_toys import toy_model, toy_tokenizer
-from sft_toys import FP32, VOCAB, plain_logprob, toy_base, toy_examples
+from sft_toys import BF16, FP32, VOCAB, plain_logprob, toy_base, toy_examples
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
+    AutoTokenizer,
     CohereConfig,
     CohereForCausalLM,
     Gemma2Config,
@@ -127,7 +128,8 @@ def test_gradient_checkpointing_changes_no_number(tmp_path: Path, lora_rank: int
     gradients = []
     for is_on in (False, True):
         torch.manual_seed(3)
-        model = load_model(base, FP32.model_copy(update={"gradient_checkpointing": is_on, "lora_rank": lora_rank}))
+        changes = {"gradient_checkpointing": is_on, "lora_rank": lora_rank}
+        model = load_model(base, toy_tokenizer(), FP32.model_copy(update=changes))
         token_logprobs(model, batch).sum().backward()
         gradients.append({name: w.grad for name, w in model.named_parameters() if w.requires_grad})
     assert gradients[0].keys() == gradients[1].keys()
@@ -210,7 +212,7 @@ def test_checkpoint_keeps_weights_and_names_bfloat16(tmp_path: Path) -> None:
 def test_merged_adapters_compute_the_same(tmp_path: Path) -> None:
     base, batch = toy_base(tmp_path / "base"), make_batch(toy_examples(2), [0, 1])
     torch.manual_seed(0)
-    model = load_model(base, FP32.model_copy(update={"lora_rank": 4}))
+    model = load_model(base, toy_tokenizer(), FP32.model_copy(update={"lora_rank": 4}))
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if "lora_B" in name:
@@ -224,6 +226,49 @@ def test_merged_adapters_compute_the_same(tmp_path: Path) -> None:
     assert error < 0.1 * (token_logprobs(plain, batch) - adapted).abs().max()  # what bfloat16 rounds off
     assert (tmp_path / "out" / "adapter" / "adapter_model.safetensors").exists()
     assert not list((tmp_path / "out").glob("adapter_*"))
+
+
+def test_merging_adapters_copies_no_weight_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU, where the engine's cache lies too, there may be no room for a second model."""
+    model = load_model(toy_base(tmp_path / "base"), toy_tokenizer(), BF16.model_copy(update={"lora_rank": 4}))
+
+    def refuse(weight: nn.Parameter, memo: object) -> None:
+        raise AssertionError(f"a copy of {tuple(weight.shape)}")
+
+    monkeypatch.setattr(nn.Parameter, "__deepcopy__", refuse)
+    save_checkpoint(model, toy_tokenizer(), tmp_path / "out")
+    assert (tmp_path / "out" / "model.safetensors").exists()
+
+
+# As in pure base models, a text ends with <|endoftext|>, 0; a turn ends with <|im_end|>, 2.
+@pytest.mark.parametrize(("before", "after"), [(None, [2]), (0, [2, 0]), (2, [2]), ([0, 1, 2], [2, 0, 1])])
+def test_other_engines_are_told_to_stop_where_a_turn_ends(
+    tmp_path: Path, before: int | list[int] | None, after: list[int]
+) -> None:
+    model, tokenizer = toy_model(), toy_tokenizer()
+    model.generation_config.eos_token_id = before
+    tokenizer.eos_token = "<|endoftext|>"
+    save_checkpoint(model, tokenizer, tmp_path / "out")
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert loaded.generation_config.eos_token_id == after
+    saved = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert (saved.eos_token, saved.eos_token_id) == ("<|im_end|>", 2)
+    assert (model.generation_config.eos_token_id, tokenizer.eos_token) == (before, "<|endoftext|>")
+    save_checkpoint(loaded, saved, tmp_path / "again")
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "again").generation_config.eos_token_id == after
+
+
+def test_a_checkpoint_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    base, tokenizer = toy_base(tmp_path / "base"), toy_tokenizer()
+    with pytest.raises(ConfigError, match=r"nowhere"):
+        load_model(tmp_path / "nowhere", tokenizer, FP32)
+    tokenizer.add_tokens(["one", "two"])
+    with pytest.raises(ConfigError, match="got a tokenizer of 361 tokens, expected at most the model's 360"):
+        load_model(base, tokenizer, FP32)
+    weights = base / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ConfigError, match="cannot load a model from"):
+        load_model(base, toy_tokenizer(), FP32)
 
 
 def test_base_that_is_nowhere(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from tests.train import rl_bandit
 from tests.train.rl_bandit import QUESTIONS, cold_start, metrics_of, run_rl
 from tests.train.rl_toys import run_processes
 from webdancer.config import RlSettings
-from webdancer.errors import TrainError
+from webdancer.errors import ConfigError, TrainError
 from webdancer.records import Status
 from webdancer.store import read_records
 from webdancer.train.dapo import GroupSignal
@@ -127,6 +127,22 @@ async def test_more_steps_go_on_where_the_training_ended_and_other_settings_do_n
     assert without_costs(tmp_path / "a") == without_costs(tmp_path / "b")
     with pytest.raises(TrainError, match="on other questions, with other settings"):
         await run_rl(base, tmp_path / "a", num_steps=3, deterministic=True, learning_rate=1.0)
+
+
+async def test_who_ran_out_of_memory_goes_on_with_smaller_batches(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    await run_rl(base, tmp_path, num_steps=1)
+    monkeypatch.setattr(rl_bandit, "POLICY", rl_bandit.POLICY.model_copy(update={"max_batch": 5}))
+    lower = {"micro_batch_tokens": 600, "concurrency": 4, "save_every_steps": 1, "num_kept_rollouts": 1}
+    await run_rl(base, tmp_path, num_steps=2, **lower)
+    assert [line["step"] for line in metrics_of(tmp_path)] == [1, 2]
+
+
+async def test_a_base_without_a_model_is_named(base: Path, tmp_path: Path):
+    shutil.copytree(base, tmp_path / "base", ignore=shutil.ignore_patterns("*.safetensors"))
+    with pytest.raises(ConfigError, match="cannot load a model from"):
+        await run_rl(tmp_path / "base", tmp_path / "out")
 
 
 SETTINGS = {"num_steps": 4, "save_every_steps": 2, "deterministic": True, "concurrency": 16, "learning_rate": 1e-3}

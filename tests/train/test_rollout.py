@@ -84,6 +84,7 @@ def roller(
     judge: Callable[[Sequence[Message]], str] | None = None,
     agent: AgentSettings | None = None,
     max_context: int = 1000,
+    max_batch: int = 512,
     **settings: object,
 ) -> tuple[Roller, ScriptedPolicy]:
     policy = ScriptedPolicy(scripts)
@@ -97,6 +98,7 @@ def roller(
         agent_settings=agent or AgentSettings(),
         settings=rl,
         max_context=max_context,
+        max_batch=max_batch,
         seed=3,
     )
     return made, policy
@@ -196,6 +198,27 @@ async def test_soft_overlong_punishment_comes_off_the_reward():
     assert group.rollouts[0].sample.reward.answer == 1.0
 
 
+async def test_an_observation_that_fills_the_context_is_punished_as_overlong():
+    # The policy's last token is the 11th; what came behind it left no room for another turn.
+    full = [SEARCH, ContextFullError("full")]
+    group = await group_of([full, [WRONG]], overlong="soft", overlong_buffer=4, max_context=1000)
+    assert len(group.rollouts[0].sample.token_ids) == 11
+    assert totals(group) == pytest.approx([-1.0, 0.1])
+
+
+async def test_an_episode_that_ran_out_of_time_is_dropped_and_is_no_wrong_answer():
+    class Slow(ScriptedEpisode):
+        async def chat(self, messages: Sequence[Message], sampling: Sampling) -> ChatReply:
+            await asyncio.sleep(30)
+            return await super().chat(messages, sampling)
+
+    made, _ = roller([[RIGHT], [RIGHT], [WRONG]], agent=AgentSettings(max_seconds=1.0))
+    opened = made.open(Draw(0, 0, qa()))
+    group = await made.group(Draw(0, 0, qa()), policy_version=0, episodes=[Slow([RIGHT]), *opened[1:]])
+    assert group.num_dropped == {DropReason.TIME_LIMIT: 1}
+    assert totals(group) == pytest.approx([1.0, 0.1])
+
+
 async def test_every_episode_is_closed_whatever_became_of_it():
     made, policy = roller([[RIGHT], [ModelError("down")], [BROKEN, RIGHT]])
     await made.group(Draw(0, 0, qa()), policy_version=0)
@@ -217,7 +240,10 @@ async def test_seeds_differ_by_question_epoch_and_rollout_and_follow_from_nothin
     assert len({seed for seeds_ in (first, *others) for seed in seeds_}) == 9
 
 
-async def test_no_more_episodes_at_once_than_concurrency_allows():
+@pytest.mark.parametrize(("concurrency", "max_batch", "expected"), [(6, 100, 6), (100, 6, 6), (100, 3, 3)])
+async def test_no_more_episodes_at_once_than_concurrency_and_the_engine_s_rows_allow(
+    concurrency: int, max_batch: int, expected: int
+):
     running, most = 0, 0
 
     class Counting(ScriptedEpisode):
@@ -229,10 +255,16 @@ async def test_no_more_episodes_at_once_than_concurrency_allows():
             running -= 1
             return ChatReply(RIGHT, usage=Usage(llm_calls=1))
 
-    made, policy = roller([[RIGHT]] * 4, concurrency=6)
+    made, policy = roller([[RIGHT]] * 4, concurrency=concurrency, max_batch=max_batch)
     policy.episode = lambda key: Counting([])  # type: ignore[method-assign]
     await asyncio.gather(*(made.group(Draw(n, 0, qa(n)), policy_version=0) for n in range(5)))
-    assert most == 6
+    assert most == expected
+
+
+def test_a_wave_is_never_smaller_than_a_group():
+    """A deterministic engine waits for all episodes of a wave, also where it has fewer rows; no clock runs there."""
+    assert roller([[RIGHT]] * 4, deterministic=True, max_batch=3)[0].max_episodes == 4
+    assert roller([[RIGHT]] * 4, deterministic=True, max_batch=9)[0].max_episodes == 9
 
 
 def test_questions_come_in_a_new_order_each_epoch_and_each_once_an_epoch():

@@ -224,6 +224,25 @@ def test_files_progress_and_a_second_call(base: Path, tmp_path: Path) -> None:
     assert len(metrics_of(out)) == result.num_steps
     with pytest.raises(TrainError, match="of other trajectories or settings"):
         train(toy_examples(9), base, out)
+    with pytest.raises(TrainError, match="of other trajectories or settings"):
+        train(toy_examples(10), base, out, SETTINGS.model_copy(update={"learning_rate": 1e-4}))
+
+
+def test_who_ran_out_of_memory_goes_on_with_smaller_micro_batches(base: Path, tmp_path: Path) -> None:
+    class OutOfMemory(Exception):
+        pass
+
+    def fail(progress: SftProgress) -> None:
+        if progress.step == 4:
+            raise OutOfMemory
+
+    examples, lower = toy_examples(10), {"micro_batch_tokens": 40, "save_every_steps": 2}
+    arguments = {"base": base, "tokenizer": toy_tokenizer(), "out": tmp_path / "out", "policy": FP32, "seed": 5}
+    with pytest.raises(OutOfMemory):
+        train_on_examples(examples, settings=SETTINGS, on_progress=fail, **arguments)
+    seen: list[SftProgress] = []
+    train(examples, base, tmp_path / "out", SETTINGS.model_copy(update=lower), seen=seen)
+    assert seen[0].step == 4  # the state stands at step 3
 
 
 def test_long_sequences_are_dropped_and_counted(base: Path, tmp_path: Path) -> None:

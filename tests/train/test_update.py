@@ -1,5 +1,6 @@
 """Optimizer steps on fixed samples: normalisers, old log-probabilities, and the same numbers as TRL's trainer."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from accelerate import Accelerator
 
 from tests.train.rl_toys import run_processes, toy_model, toy_samples
 from webdancer.config import RlSettings
+from webdancer.errors import TrainError
 from webdancer.records import Sample
 from webdancer.train.batches import micro_batches
 from webdancer.train.learner import Learner
@@ -123,6 +125,25 @@ def test_importance_correction_weighs_tokens_by_trainer_over_engine():
     assert corrected.metrics["logprob_gap_mean"] == pytest.approx(1.0, abs=1e-4)
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_gradient_that_is_not_finite_is_no_update_and_leaves_the_metrics_finite(first: bool):
+    samples = with_model_logprobs(toy_samples(REWARDS))
+    good, broken = samples[:3], [sample.model_copy(update={"advantage": float("inf")}) for sample in samples[3:]]
+    result, weights = updated([broken, good] if first else [good, broken])
+    alone, alone_weights = updated([good])
+    assert (result.num_updates, result.metrics.pop("updates_not_finite")) == (1, 1)
+    assert alone.metrics.pop("updates_not_finite") == 0
+    assert result.metrics == alone.metrics
+    assert largest_difference(weights, alone_weights) == 0.0
+    json.dumps(result.metrics, allow_nan=False)
+
+
+def test_a_step_without_a_finite_gradient_is_an_error_that_names_its_rollouts():
+    broken = [sample.model_copy(update={"advantage": float("nan")}) for sample in toy_samples(REWARDS)]
+    with pytest.raises(TrainError, match=r"none of this step's 2 gradients is finite.*g0-r0, g1-r0.*rl\.learning_rate"):
+        updated([broken[:3], broken[3:]])
+
+
 def test_a_step_without_a_sampled_token_is_left_out():
     empty = [s.model_copy(update={"mask": (False,) * len(s.mask)}) for s in toy_samples(REWARDS[:1])]
     result, weights = updated([empty])
@@ -141,8 +162,16 @@ accelerator = Accelerator(cpu=True)
 assert accelerator.num_processes == 2
 group = lambda n: [s for s in toy_samples(REWARDS) if s.group_id == f"g{n}"]
 parts = [[], group(2)] if accelerator.process_index == 0 else [group(0), group(1)]
+reduce, sizes = torch.distributed.all_reduce, []
+
+def watched(tensor, *arguments, **options):
+    sizes.append(tensor.numel())
+    return reduce(tensor, *arguments, **options)
+
+torch.distributed.all_reduce = watched
 metrics, weights = one_update(parts, accelerator)
-torch.save({"weights": weights, "metrics": metrics}, f"{sys.argv[1]}/{accelerator.process_index}.pt")
+values = {"weights": weights, "metrics": metrics, "sizes": sizes}
+torch.save(values, f"{sys.argv[1]}/{accelerator.process_index}.pt")
 """
 
 
@@ -165,4 +194,5 @@ def test_two_processes_with_uneven_shares_step_as_one(tmp_path: Path):
     assert largest_difference(first["weights"], second["weights"]) == 0.0
     assert metrics == pytest.approx(first["metrics"], rel=1e-5, abs=1e-7)
     assert first["metrics"] == second["metrics"]
+    assert max(first["sizes"]) == max(weight.numel() for weight in weights.values())  # no copy of all gradients in one
     assert largest_difference(weights, dict(toy_model().named_parameters())) > 1e-3

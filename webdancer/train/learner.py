@@ -12,17 +12,19 @@ Each process holds a replica, or, where accelerate was launched with a FSDP conf
 master weights are the model's own, and gradients arrive summed. Every method is called by all processes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypedDict, cast
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from webdancer.config import PolicySettings, RlSettings, SftSettings
 from webdancer.train.batches import Batch
-from webdancer.train.model import token_logprobs
+from webdancer.train.model import load_model, new_accelerator, save_checkpoint, token_logprobs
 from webdancer.train.sharding import ShardedModel, wants_shards
 
 
@@ -31,6 +33,33 @@ class LearnerState(TypedDict):
 
     weights: dict[str, Tensor]
     optimizer: dict[str, Any]
+
+
+def open_learner(
+    base: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    policy: PolicySettings,
+    settings: SftSettings | RlSettings,
+    seed: int,
+) -> "Learner":
+    """Make a checkpoint ready for training, in this process or in all that accelerate launched.
+
+    Raises:
+        ConfigError: there is no model at `base`, `tokenizer` does not fit it, the device is missing, or FSDP settings of
+            accelerate are not supported.
+    """
+    if policy.num_threads is not None:
+        torch.set_num_threads(policy.num_threads)
+    accelerator = new_accelerator(policy)
+    torch.manual_seed(seed)  # the start of LoRA adapters
+    return Learner(
+        load_model(base, tokenizer, policy),
+        accelerator,
+        dtype=getattr(torch, policy.dtype),
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+    )
 
 
 class Learner:
@@ -55,7 +84,7 @@ class Learner:
         weight_decay: float,
         max_grad_norm: float,
     ) -> None:
-        self.model, self._accelerator, self._max_grad_norm = model, accelerator, max_grad_norm
+        self.model, self.accelerator, self._max_grad_norm = model, accelerator, max_grad_norm
         self._shards: ShardedModel | None = None
         if wants_shards(accelerator):
             self._shards = ShardedModel(cast(PreTrainedModel, model), accelerator, dtype=dtype)
@@ -108,6 +137,13 @@ class Learner:
         """
         return cast(PreTrainedModel, self.model) if self._shards is None else self._shards.whole(everywhere=everywhere)
 
+    def save_checkpoint(self, tokenizer: PreTrainedTokenizerBase, out: Path) -> None:
+        """Write the model as it is now to `out`, by the first process."""
+        whole = self.whole_model(everywhere=False)
+        if self.accelerator.is_main_process:
+            save_checkpoint(whole, tokenizer, out)
+        self.accelerator.wait_for_everyone()
+
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of one micro-batch's share of the loss, already divided by the update's normaliser."""
         loss.backward()  # type: ignore[no-untyped-call]
@@ -118,10 +154,9 @@ class Learner:
         A gradient that is not finite changes nothing but is returned (as inf or nan).
         """
         gradients = [self._gradient(master) for master in self._masters.values()]
-        if self._accelerator.num_processes > 1 and self._shards is None:
-            flat = self._accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), reduction="sum")
-            for gradient, total in zip(gradients, _unflatten(flat, gradients), strict=True):
-                gradient.copy_(total)
+        if self.accelerator.num_processes > 1 and self._shards is None:
+            for gradient in gradients:  # in place and one at a time: large models have no room for copies
+                torch.distributed.all_reduce(gradient)
         total_norm = nn.utils.clip_grad_norm_(list(self._masters.values()), self._max_grad_norm)
         norm = (total_norm.full_tensor() if isinstance(total_norm, DTensor) else total_norm).item()
         if norm - norm == 0:  # finite
@@ -203,10 +238,3 @@ class _GradientMover:
         else:
             self._master.grad += live.grad
         live.grad = None
-
-
-def _unflatten(flat: Tensor, like: list[Tensor]) -> Iterator[Tensor]:
-    start = 0
-    for tensor in like:
-        yield flat[start : start + tensor.numel()].view_as(tensor)
-        start += tensor.numel()

@@ -23,6 +23,7 @@ from accelerate import Accelerator, InitProcessGroupKwargs
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
@@ -32,6 +33,7 @@ from webdancer.config import PolicySettings
 from webdancer.errors import ConfigError
 from webdancer.train.attention import use_blocked_attention
 from webdancer.train.batches import Batch
+from webdancer.train.chat_layout import TURN_END
 
 _MAX_LOGITS = 1 << 26
 """Logits held at once (256 MB in float32); more are computed in parts, and again in the backward pass."""
@@ -78,14 +80,33 @@ def new_accelerator(policy: PolicySettings) -> Accelerator:
     return Accelerator(cpu=device_of(policy).type == "cpu", kwargs_handlers=[waits])
 
 
-def load_model(path: Path, policy: PolicySettings) -> PreTrainedModel:
+def open_weights(path: Path, tokenizer: PreTrainedTokenizerBase, *, dtype: torch.dtype) -> PreTrainedModel:
+    """The model of a checkpoint as it is, on the CPU.
+
+    Raises:
+        ConfigError: there is no model at `path`, its files are damaged, or `tokenizer` has ids that it has no embedding for.
+    """
+    hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation="sdpa")
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ConfigError(f"cannot load a model from {path}: {str(error).splitlines()[0]}") from None
+    num_ids, num_embeddings = max(tokenizer.get_vocab().values()) + 1, model.config.get_text_config().vocab_size
+    if num_ids > num_embeddings:
+        raise ConfigError(f"{path}: got a tokenizer of {num_ids} tokens, expected at most the model's {num_embeddings}")
+    return cast(PreTrainedModel, model)
+
+
+def load_model(path: Path, tokenizer: PreTrainedTokenizerBase, policy: PolicySettings) -> PreTrainedModel:
     """Open a checkpoint for training: float32 weights on the CPU, LoRA adapters and gradient checkpointing as set.
 
     Under LoRA the result is peft's wrapper, which answers to the same calls, and only the adapters want gradients. The
     adapters start from torch's random stream: seed it first.
+
+    Raises:
+        ConfigError: as `open_weights`, or `policy.device` is missing.
     """
-    hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="sdpa")
+    model: Any = open_weights(path, tokenizer, dtype=torch.float32)
     if policy.dtype == "bfloat16" and device_of(policy).type == "cpu":
         use_blocked_attention(model)
     if policy.gradient_checkpointing:
@@ -181,7 +202,8 @@ def cosine_share(step: int, *, num_steps: int, warmup_steps: int, min_share: flo
 def save_checkpoint(model: nn.Module, tokenizer: PreTrainedTokenizerBase, out: Path) -> None:
     """Write a Hugging Face checkpoint in bfloat16: the files appear whole, the weights last.
 
-    LoRA adapters are merged into the weights, and kept beside them in `adapter/`. The model is left as it was.
+    LoRA adapters are merged into the weights, and kept beside them in `adapter/`. The end of a ChatML turn becomes the
+    checkpoint's end of a text too, so that others' engines stop there. Model and tokenizer are left as they were.
     """
     hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     out.mkdir(parents=True, exist_ok=True)
@@ -198,10 +220,24 @@ def save_checkpoint(model: nn.Module, tokenizer: PreTrainedTokenizerBase, out: P
         name: halves.setdefault(id(weight), _half(weight)) for name, weight in causal.state_dict(keep_vars=True).items()
     }
     causal.save_pretrained(temporary, state_dict=state, max_shard_size="1000GB")
-    config = json.loads((temporary / "config.json").read_text())
-    (temporary / "config.json").write_text(json.dumps({**config, "dtype": "bfloat16"}, indent=2) + "\n")
     tokenizer.save_pretrained(temporary)
+    _set_in_json(temporary / "config.json", "dtype", "bfloat16")
+    _end_at_turns(temporary, tokenizer)
     _put_in_place(temporary, out)
+
+
+def _end_at_turns(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """The end of a turn ends a text; what else did before still does."""
+    path = folder / "generation_config.json"
+    ends = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id", [])
+    end_id = tokenizer.convert_tokens_to_ids(TURN_END)
+    others = [id_ for id_ in (ends if isinstance(ends, list) else [ends]) if id_ != end_id]
+    _set_in_json(path, "eos_token_id", [end_id, *others])
+    _set_in_json(folder / "tokenizer_config.json", "eos_token", TURN_END)
+
+
+def _set_in_json(path: Path, name: str, value: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), name: value}, indent=2) + "\n")
 
 
 def _half(weight: Tensor) -> Tensor:
@@ -209,9 +245,12 @@ def _half(weight: Tensor) -> Tensor:
 
 
 def _merged_copy(model: PeftModel) -> nn.Module:
-    """The base model with the adapters merged in, as a copy in float32."""
+    """The base model with the adapters merged in, as a float32 copy on the CPU: an accelerator may have no room for one."""
+    weights = {
+        id(weight): nn.Parameter(weight.detach().to("cpu", torch.float32, copy=True)) for weight in model.parameters()
+    }
     with _old_names_allowed():
-        return cast(nn.Module, copy.deepcopy(model).float().merge_and_unload())
+        return cast(nn.Module, copy.deepcopy(model, cast(dict[int, Any], weights)).cpu().merge_and_unload())
 
 
 @contextlib.contextmanager

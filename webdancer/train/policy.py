@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import PreTrainedModel
 
 from webdancer.config import PolicySettings
-from webdancer.errors import ConfigError
 from webdancer.llm.protocol import ChatReply, Message, Sampling
 from webdancer.records import Usage
 from webdancer.synth.seeds import derive_seed
 from webdancer.train.engine import Engine, TokenSampling, TorchEngine
-from webdancer.train.model import device_of
+from webdancer.train.model import device_of, open_weights
 from webdancer.train.sampler import turn_seed
 from webdancer.train.tokens import ChatTokens, EpisodeTokens
 
@@ -126,12 +125,36 @@ class EnginePolicy:
         return PolicyEpisode(self._engine, self.tokens, key=key, name=self.name)
 
 
+def new_engine(
+    model: PreTrainedModel,
+    tokens: ChatTokens,
+    settings: PolicySettings,
+    *,
+    device: torch.device,
+    deterministic: bool = False,
+) -> TorchEngine:
+    """An engine for a model, as the settings have it.
+
+    Raises:
+        ConfigError: the model's architecture is not supported, or the device has no room for the cache.
+    """
+    return TorchEngine(
+        model,
+        stop_ids=tokens.stop_ids,
+        max_context=settings.max_context,
+        max_batch=settings.max_batch,
+        dtype=getattr(torch, settings.dtype),
+        device=device,
+        deterministic=deterministic,
+    )
+
+
 class Policy(EnginePolicy):
     """A checkpoint (a Hugging Face folder) with its own engine, which runs while the context is entered.
 
     Raises:
         ConfigError: there is no checkpoint at `path`, its architecture or tokenizer is not supported, they do not fit each
-            other, or the device is missing.
+            other, or the device is missing or has no room for the cache.
     """
 
     engine: TorchEngine
@@ -139,25 +162,9 @@ class Policy(EnginePolicy):
     def __init__(self, path: str | Path, settings: PolicySettings, *, deterministic: bool = False) -> None:
         if settings.num_threads is not None:
             torch.set_num_threads(settings.num_threads)
-        dtype: torch.dtype = getattr(torch, settings.dtype)
-        tokens = ChatTokens.load(path)
-        try:
-            model = AutoModelForCausalLM.from_pretrained(str(path), dtype=dtype)
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"cannot load a model from {path}: {str(error).splitlines()[0]}") from None
-        if tokens.vocab_size > model.config.vocab_size:
-            raise ConfigError(
-                f"{path}: got a tokenizer of {tokens.vocab_size} tokens, expected at most the model's {model.config.vocab_size}"
-            )
-        self.engine = TorchEngine(
-            model,
-            stop_ids=tokens.stop_ids,
-            max_context=settings.max_context,
-            max_batch=settings.max_batch,
-            dtype=dtype,
-            device=device_of(settings),
-            deterministic=deterministic,
-        )
+        device, tokens = device_of(settings), ChatTokens.load(path)
+        model = open_weights(Path(path), tokens.tokenizer, dtype=getattr(torch, settings.dtype))
+        self.engine = new_engine(model, tokens, settings, device=device, deterministic=deterministic)
         super().__init__(self.engine, tokens, name=str(path))
 
     async def __aenter__(self) -> Self:

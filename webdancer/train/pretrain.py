@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from webdancer.config import PretrainSettings
+from webdancer.errors import TrainError
 from webdancer.train.batches import Batch, micro_batches
+from webdancer.train.checkpoint import fingerprint, read_values, write_values
 from webdancer.train.model import save_checkpoint, token_logprobs
 
 _CHUNK = 2000
@@ -66,13 +68,17 @@ def pretrain(
 
     Returns:
         The last line of `out/metrics.jsonl`: step, tokens, loss, and validation loss and accuracy per token.
+
+    Raises:
+        TrainError: `out` holds the state of a training with another seed or other settings; it may be made longer.
+        StoreError: a state cannot be written or read.
     """
     out.mkdir(parents=True, exist_ok=True)
     model = new_model(settings, vocab_size=len(tokenizer), seed=seed)
     model.config.eos_token_id = tokenizer.eos_token_id
     model.config.pad_token_id = tokenizer.pad_token_id
-    learner = _Learner(model, settings)
-    done = learner.resume(out / _STATE)
+    learner, whose = _Learner(model, settings), fingerprint(settings, seed=seed)
+    done = learner.resume(out / _STATE, whose)
     tokens, began = 0, time.monotonic()
     numbers: dict[str, float] = {"step": done}
     stream = _batches(exercises, settings.batch_tokens, seed)
@@ -84,7 +90,7 @@ def pretrain(
             numbers |= {"tokens_per_second": tokens / seconds} | evaluate(learner.working, validation)
             with (out / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(numbers) + "\n")
-            learner.save(out / _STATE, step)
+            learner.save(out / _STATE, step, whose)
             save_checkpoint(learner.model, tokenizer, out)
         on_step(numbers)
     return numbers
@@ -128,18 +134,26 @@ class _Learner:
         for copy, weight in self._pairs:
             copy.copy_(weight)
 
-    def save(self, path: Path, step: int) -> None:
-        """Write all that is needed to go on."""
-        temporary = path.with_suffix(".tmp")
+    def save(self, path: Path, step: int, whose: str) -> None:
+        """Write all that is needed to go on, and the fingerprint of the training whose it is."""
         optimizers = [optimizer.state_dict() for optimizer in self._optimizers]
-        torch.save({"step": step, "model": self.model.state_dict(), "optimizers": optimizers}, temporary)
-        temporary.replace(path)
+        values = {"step": step, "model": self.model.state_dict(), "optimizers": optimizers, "fingerprint": whose}
+        write_values(path, values)
 
-    def resume(self, path: Path) -> int:
-        """Take up a saved state, if there is one; returns its step."""
+    def resume(self, path: Path, whose: str) -> int:
+        """Take up a saved state, if there is one; returns its step.
+
+        Raises:
+            TrainError: it is another training's.
+        """
         if not path.exists():
             return 0
-        state = torch.load(path, weights_only=True)
+        state = read_values(path)
+        if state.get("fingerprint") != whose:
+            raise TrainError(
+                f"{path} is of a training with another seed or other settings (only num_steps and eval_every_steps may "
+                "change); choose another folder, or remove it to start anew"
+            )
         self.model.load_state_dict(state["model"])
         for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)

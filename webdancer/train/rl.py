@@ -11,7 +11,6 @@ Departures from the paper's set-up (32 nodes, 16 rollouts a question): sizes are
 the same call goes on from the saved state; rollouts that were finished since then are not made again, only their updates are.
 """
 
-import hashlib
 import logging
 import sys
 import time
@@ -19,11 +18,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import torch
-from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from webdancer.agent.tools import Toolbox
@@ -31,15 +28,12 @@ from webdancer.config import AgentSettings, PolicySettings, RlSettings
 from webdancer.errors import TrainError
 from webdancer.llm.protocol import ChatModel
 from webdancer.records import QA, Sample
-from webdancer.store import RecordWriter, read_records, write_records
-from webdancer.train.checkpoint import read_state, write_state
+from webdancer.train.checkpoint import fingerprint, read_state, start_of, write_state
 from webdancer.train.engine import TorchEngine
-from webdancer.train.learner import Learner
-from webdancer.train.metrics import MetricsLog
-from webdancer.train.model import load_model, new_accelerator, save_checkpoint
-from webdancer.train.policy import EnginePolicy
+from webdancer.train.learner import Learner, open_learner
+from webdancer.train.policy import EnginePolicy, new_engine
 from webdancer.train.rl_batch import Collector, RolloutBatch
-from webdancer.train.rl_metrics import KeptRollout, kept_rollouts, rollout_metrics
+from webdancer.train.rl_metrics import RlRecords, kept_rollouts, rollout_metrics
 from webdancer.train.rollout import CUT_OFF, QuestionOrder, Roller
 from webdancer.train.tokens import ChatTokens
 from webdancer.train.tool_cache import CachedToolbox
@@ -117,32 +111,19 @@ async def train_rl(
         judge_model: the judge role.
 
     Raises:
-        TrainError: no questions, a whole round of rollouts failed, or a state in `out` of another training.
-        ConfigError: `base` has no ChatML tokenizer, or its architecture is not supported.
+        TrainError: no questions, a whole round of rollouts failed, no gradient of a step was finite, or a state in `out` of
+            another training.
+        ConfigError: there is no model at `base`, it has no ChatML tokenizer or one that it does not fit, its architecture is
+            not supported, or the device is missing or has no room for the engine's cache.
+        StoreError: a state or a rollout cannot be written or read.
     """
     if not qas:
         raise TrainError("there are no questions to train on; expected at least 1")
-    if policy.num_threads is not None:
-        torch.set_num_threads(policy.num_threads)
-    accelerator = new_accelerator(policy)
-    torch.manual_seed(seed)  # the start of LoRA adapters
-    dtype: torch.dtype = getattr(torch, policy.dtype)
-    model = load_model(base, policy)
-    learner = Learner(
-        model, accelerator, dtype=dtype, weight_decay=settings.weight_decay, max_grad_norm=settings.max_grad_norm
-    )
     tokens = ChatTokens.load(base)
-    fingerprint = _fingerprint(qas, base, settings, policy, agent_settings, seed)
+    learner = open_learner(base, tokens.tokenizer, policy=policy, settings=settings, seed=seed)
+    whole, device = learner.whole_model(everywhere=True), learner.accelerator.device
     with _deterministic_kernels(settings.deterministic):
-        async with TorchEngine(
-            learner.whole_model(everywhere=True),
-            stop_ids=tokens.stop_ids,
-            max_context=policy.max_context,
-            max_batch=policy.max_batch,
-            dtype=dtype,
-            device=accelerator.device,
-            deterministic=settings.deterministic,
-        ) as engine:
+        async with new_engine(whole, tokens, policy, device=device, deterministic=settings.deterministic) as engine:
             cached = CachedToolbox(toolbox)
             roller = Roller(
                 EnginePolicy(engine, tokens, name=str(base)),
@@ -151,24 +132,15 @@ async def train_rl(
                 agent_settings=agent_settings,
                 settings=settings,
                 max_context=policy.max_context,
+                max_batch=policy.max_batch,
                 seed=seed,
             )
-            training = _Training(
-                learner,
-                engine,
-                cached,
-                roller,
-                QuestionOrder(qas, seed=seed),
-                accelerator,
-                settings,
-                out,
-                on_progress,
-            )
-            await training.run(fingerprint=fingerprint)
-    whole = learner.whole_model(everywhere=False)
-    if accelerator.is_main_process:
-        save_checkpoint(whole, tokens.tokenizer, out)
-    accelerator.wait_for_everyone()
+            order = QuestionOrder(qas, seed=seed)
+            training = _Training(learner, engine, cached, roller, order, settings, out, on_progress)
+            shown = (qa.model_dump_json(include={"id", "question", "answer"}) for qa in order.qas)
+            data = [agent_settings.model_dump_json(), *shown]
+            await training.run(fingerprint=fingerprint(settings, seed=seed, start=start_of(base, policy), data=data))
+    learner.save_checkpoint(tokens.tokenizer, out)
     return training.result()
 
 
@@ -182,20 +154,20 @@ class _Training:
         toolbox: CachedToolbox,
         roller: Roller,
         order: QuestionOrder,
-        accelerator: Accelerator,
         settings: RlSettings,
         out: Path,
         on_progress: Callable[[RlProgress], None],
     ) -> None:
         self._learner, self._engine, self._toolbox = learner, engine, toolbox
-        self._accelerator, self._settings, self._out, self._on_progress = accelerator, settings, out, on_progress
-        self._updater = Updater(learner, settings=settings, accelerator=accelerator)
+        self._accelerator, self._settings = learner.accelerator, settings
+        self._out, self._on_progress = out, on_progress
+        self._updater = Updater(learner, settings=settings, accelerator=learner.accelerator)
         self._num_groups = 0
         self._collector = Collector(
             roller,
             order,
             settings=settings,
-            accelerator=accelerator,
+            accelerator=learner.accelerator,
             folder=out / "groups",
             on_group=self._count_group,
         )
@@ -206,7 +178,7 @@ class _Training:
         progress, settings = self._progress, self._settings
         self._resume(fingerprint)
         self._engine.sync(self._learner.whole_model(everywhere=True))
-        with _Records(self._out, resume_step=progress.step, accelerator=self._accelerator) as records:
+        with RlRecords(self._out, resume_step=progress.step, accelerator=self._accelerator) as records:
             while progress.step < settings.num_steps:
                 started = time.perf_counter()
                 batch = await self._collector.collect(
@@ -340,35 +312,6 @@ class _Training:
         )
 
 
-class _Records:
-    """`metrics.jsonl`, TensorBoard and `rollouts.jsonl`, written by the first process alone.
-
-    What an interrupted run wrote of steps after `resume_step`, which are done again, is cut off.
-    """
-
-    def __init__(self, out: Path, *, resume_step: int, accelerator: Accelerator) -> None:
-        self._files: tuple[MetricsLog, RecordWriter[KeptRollout]] | None = None
-        if accelerator.is_main_process:
-            path = out / "rollouts.jsonl"
-            write_records(path, [kept for kept in read_records(path, KeptRollout) if kept.step <= resume_step])
-            self._files = MetricsLog(out, resume_step=resume_step), RecordWriter(path, KeptRollout)
-
-    def write(self, step: int, metrics: dict[str, float], kept: Sequence[KeptRollout]) -> None:
-        """One step's numbers and rollouts."""
-        if self._files is not None:
-            log, writer = self._files
-            log.write(step, metrics)
-            for rollout in sorted(kept, key=lambda rollout: rollout.id):
-                writer.append(rollout)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        for file in self._files or ():
-            file.close()
-
-
 @contextmanager
 def _deterministic_kernels(wanted: bool) -> Iterator[None]:
     """Only such kernels of torch as give the same bits for the same numbers, where wanted."""
@@ -378,18 +321,3 @@ def _deterministic_kernels(wanted: bool) -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
-
-
-def _fingerprint(
-    qas: Sequence[QA], base: Path, settings: RlSettings, policy: PolicySettings, agent: AgentSettings, seed: int
-) -> str:
-    """Names what the result depends on; more steps than before are no other training."""
-    free = {"num_steps", "save_every_steps", "num_kept_rollouts", "concurrency"}
-    digest = hashlib.sha256(f"{seed}\n{settings.model_dump_json(exclude=free)}\n{agent.model_dump_json()}\n".encode())
-    digest.update(policy.model_dump_json(include={"dtype", "max_context", "lora_rank", "lora_alpha"}).encode())
-    for qa in sorted(qas, key=lambda qa: qa.id):
-        digest.update(qa.model_dump_json(include={"id", "question", "answer"}).encode())
-    for path in sorted(base.glob("*.safetensors")):
-        with path.open("rb") as file:
-            digest.update(f"{path.name} {path.stat().st_size}".encode() + file.read(1 << 20))
-    return digest.hexdigest()

@@ -189,7 +189,7 @@ class Collector:
         policy_version: int,
     ) -> list[RolloutGroup]:
         """The same in waves of as many groups as may be under way at once, each wave all or nothing."""
-        size = max(1, self._settings.concurrency // self._settings.rollouts_per_group)
+        size = self._roller.max_episodes // self._settings.rollouts_per_group
         groups: list[RolloutGroup] = []
         for start in range(0, len(draws), size):
             wave = draws[start : start + size]

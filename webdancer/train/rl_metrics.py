@@ -2,9 +2,16 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from accelerate import Accelerator
 
 from webdancer.records import Record, Reward, Status, Trajectory
+from webdancer.store import RecordWriter, read_records, write_records
 from webdancer.train.dapo import GroupSignal
+from webdancer.train.metrics import MetricsLog
 from webdancer.train.rl_batch import GroupSummary, RolloutBatch
 from webdancer.train.rollout import DropReason
 
@@ -68,3 +75,32 @@ def rollout_metrics(summaries: Sequence[GroupSummary], *, num_trained: int, num_
         **{f"status_{status.value}": statuses[status] for status in Status if statuses[status]},
         **{f"dropped_{reason.value}": dropped[reason] for reason in DropReason},
     }
+
+
+class RlRecords:
+    """`metrics.jsonl`, TensorBoard and `rollouts.jsonl`, written by the first process alone.
+
+    What an interrupted run wrote of steps after `resume_step`, which are done again, is cut off.
+    """
+
+    def __init__(self, out: Path, *, resume_step: int, accelerator: Accelerator) -> None:
+        self._files: tuple[MetricsLog, RecordWriter[KeptRollout]] | None = None
+        if accelerator.is_main_process:
+            path = out / "rollouts.jsonl"
+            write_records(path, [kept for kept in read_records(path, KeptRollout) if kept.step <= resume_step])
+            self._files = MetricsLog(out, resume_step=resume_step), RecordWriter(path, KeptRollout)
+
+    def write(self, step: int, metrics: dict[str, float], kept: Sequence[KeptRollout]) -> None:
+        """One step's numbers and rollouts."""
+        if self._files is not None:
+            log, writer = self._files
+            log.write(step, metrics)
+            for rollout in sorted(kept, key=lambda rollout: rollout.id):
+                writer.append(rollout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        for file in self._files or ():
+            file.close()

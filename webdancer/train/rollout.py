@@ -3,7 +3,8 @@
 Reward = 0.1 · format + 0.9 · answer. The format scores 1 where the funnel's validity check finds nothing: every turn followed
 the format, every call was valid JSON of a known tool, and the episode ended with an answer of the policy's own accord. An
 episode that did not end so is wrong. What failed through no fault of the policy (a tool that was down or too slow, the judge,
-the engine) is no rollout: it is dropped and counted, and the group goes on without it.
+the engine, a machine that was too slow for the episode's time) is no rollout: it is dropped and counted, and the group goes on
+without it.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ from webdancer.trajectories.rules import check_validity
 
 MIN_ROLLOUTS = 2
 """A smaller group has nothing to be compared with."""
-CUT_OFF = frozenset({Status.STEP_LIMIT, Status.TOKEN_LIMIT, Status.TIME_LIMIT, Status.CONTEXT_FULL})
+CUT_OFF = frozenset({Status.STEP_LIMIT, Status.TOKEN_LIMIT, Status.CONTEXT_FULL})
 """Endings of episodes that a limit cut off: what overlong filtering keeps out of the loss."""
 _NEVER_S = 1e7
 
@@ -66,8 +67,10 @@ class DropReason(StrEnum):
     TOOL_TIMEOUT = "tool_timeout"
     JUDGE_FAILED = "judge_failed"
     MODEL_ERROR = "model_error"
+    TIME_LIMIT = "time_limit"
 
 
+_STATUS_FAULTS = {Status.MODEL_ERROR: DropReason.MODEL_ERROR, Status.TIME_LIMIT: DropReason.TIME_LIMIT}
 _TOOL_FAULTS = {ToolError.TOOL_FAILED: DropReason.TOOL_FAILED, ToolError.TOOL_TIMEOUT: DropReason.TOOL_TIMEOUT}
 
 
@@ -121,14 +124,14 @@ class QuestionOrder:
     def __init__(self, qas: Sequence[QA], *, seed: int) -> None:
         if not qas:
             raise ValueError("got no questions to train on, expected at least 1")
-        self._qas, self._seed = sorted(qas, key=lambda qa: qa.id), seed
+        self.qas, self._seed = sorted(qas, key=lambda qa: qa.id), seed
         self._shuffled: tuple[int, list[QA]] = (-1, [])
 
     def draw(self, position: int) -> Draw:
         """The question at `position`, counted from 0."""
-        epoch, place = divmod(position, len(self._qas))
+        epoch, place = divmod(position, len(self.qas))
         if self._shuffled[0] != epoch:
-            order = list(self._qas)
+            order = list(self.qas)
             derive_rng(self._seed, "rl-order", epoch).shuffle(order)
             self._shuffled = epoch, order
         return Draw(position, epoch, self._shuffled[1][place])
@@ -139,6 +142,10 @@ class Roller:
 
     Args:
         max_context: tokens of one episode, at which the soft overlong punishment is full.
+        max_batch: episodes that the engine holds at once. No more are begun, since the clock of one that waits runs.
+
+    Attributes:
+        max_episodes: under way at once.
     """
 
     def __init__(
@@ -150,15 +157,18 @@ class Roller:
         agent_settings: AgentSettings,
         settings: RlSettings,
         max_context: int,
+        max_batch: int,
         seed: int,
     ) -> None:
         self._policy, self._toolbox, self._judge_model = policy, toolbox, judge_model
         self._settings, self._max_context, self._seed = settings, max_context, seed
         changes: dict[str, object] = {"force_answer": False}
+        self.max_episodes = min(settings.concurrency, max_batch)
         if settings.deterministic:
             changes["max_seconds"] = _NEVER_S  # an episode's end may not hang on the machine's speed
+            self.max_episodes = max(self.max_episodes, settings.rollouts_per_group)  # the smallest wave
         self._agent_settings = agent_settings.model_copy(update=changes)
-        self._slots = asyncio.Semaphore(max(settings.concurrency, settings.rollouts_per_group))
+        self._slots = asyncio.Semaphore(self.max_episodes)
 
     def open(self, draw: Draw) -> list[RolloutEpisode]:
         """The policy's side of a group's episodes, announced to the engine."""
@@ -167,7 +177,7 @@ class Roller:
     async def group(
         self, draw: Draw, *, policy_version: int, episodes: Sequence[RolloutEpisode] | None = None
     ) -> RolloutGroup:
-        """All rollouts of one question, at most `concurrency` episodes of all groups at once.
+        """All rollouts of one question, at most `max_episodes` of all groups at once.
 
         Args:
             episodes: from `open`; without them each is opened when it begins.
@@ -250,15 +260,17 @@ class Roller:
         weight = self._settings.format_weight
         total = weight * format_score + (1 - weight) * answer_score
         if self._settings.overlong == "soft":
-            buffer = self._settings.overlong_buffer
-            total += overlong_punishment(num_tokens, max_tokens=self._max_context, buffer=buffer)
+            buffer, most = self._settings.overlong_buffer, self._max_context
+            # `num_tokens` ends at the policy's last; where there was no room for another turn, an observation took it.
+            length = most if trajectory.status is Status.CONTEXT_FULL else num_tokens
+            total += overlong_punishment(length, max_tokens=most, buffer=buffer)
         return Reward(total=total, format=format_score, answer=answer_score, judge_text=judge_text)
 
 
 def fault_of(trajectory: Trajectory) -> DropReason | None:
     """What failed in an episode through no fault of the policy; a page that does not exist is the policy's own mistake."""
-    if trajectory.status is Status.MODEL_ERROR:
-        return DropReason.MODEL_ERROR
+    if trajectory.status in _STATUS_FAULTS:
+        return _STATUS_FAULTS[trajectory.status]
     return next((_TOOL_FAULTS[step.error] for step in trajectory.steps if step.error in _TOOL_FAULTS), None)
 
 

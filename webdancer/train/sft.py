@@ -10,17 +10,15 @@ position in the data and random state are one number, the step, and a run that w
 for bit, as one that was not.
 """
 
-import hashlib
 import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from accelerate import Accelerator
 from accelerate.utils import gather_object
 from pydantic import JsonValue
 from transformers import PreTrainedTokenizerBase
@@ -30,10 +28,10 @@ from webdancer.errors import TrainError
 from webdancer.records import Trajectory
 from webdancer.synth.seeds import derive_seed
 from webdancer.train.batches import Batch, micro_batches, share_out
-from webdancer.train.checkpoint import read_state, write_state
-from webdancer.train.learner import Learner
+from webdancer.train.checkpoint import fingerprint, read_state, start_of, write_state
+from webdancer.train.learner import Learner, open_learner
 from webdancer.train.metrics import MetricsLog
-from webdancer.train.model import cosine_share, load_model, new_accelerator, save_checkpoint
+from webdancer.train.model import cosine_share
 from webdancer.train.sft_data import Example, SplitExamples, plan_steps, split_examples
 from webdancer.train.tokens import ChatTokens, encode_trajectory
 
@@ -97,7 +95,9 @@ def train_sft(
     Raises:
         TrainError: no trajectories (or all too long), one without a token of the policy, a loss that is no number, or a
             state in `out` of another training.
-        ConfigError: `base` has no ChatML tokenizer.
+        ConfigError: there is no model at `base`, it has no ChatML tokenizer or one that it does not fit, or the device is
+            missing.
+        StoreError: a state cannot be written or read.
     """
     tokens = ChatTokens.load(base)
     examples = []
@@ -130,27 +130,14 @@ def train_on_examples(
     """As `train_sft`, from token sequences.
 
     Raises:
-        TrainError: as there.
+        TrainError, ConfigError, StoreError: as there.
     """
-    if policy.num_threads is not None:
-        torch.set_num_threads(policy.num_threads)
-    accelerator = new_accelerator(policy)
     data = split_examples(examples, max_context=policy.max_context, share=settings.validation_share, seed=seed)
-    torch.manual_seed(seed)  # the start of LoRA adapters
-    model = load_model(base, policy)
-    learner = Learner(
-        model,
-        accelerator,
-        dtype=getattr(torch, policy.dtype),
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
-    )
-    training = _Training(data, learner, accelerator, settings, out, seed, on_progress)
-    training.run(fingerprint=_fingerprint(data, base, settings, policy, seed))
-    whole = learner.whole_model(everywhere=False)
-    if accelerator.is_main_process:
-        save_checkpoint(whole, tokenizer, out)
-    accelerator.wait_for_everyone()
+    learner = open_learner(base, tokenizer, policy=policy, settings=settings, seed=seed)
+    training = _Training(data, learner, settings, out, seed, on_progress)
+    shown = map(repr, [*data.train, "validation", *data.validation])
+    training.run(fingerprint=fingerprint(settings, seed=seed, start=start_of(base, policy), data=shown))
+    learner.save_checkpoint(tokenizer, out)
     return training.result()
 
 
@@ -198,13 +185,12 @@ class _Training:
         self,
         data: SplitExamples,
         learner: Learner,
-        accelerator: Accelerator,
         settings: SftSettings,
         out: Path,
         seed: int,
         on_progress: Callable[[SftProgress], None],
     ) -> None:
-        self._data, self._learner, self._accelerator = data, learner, accelerator
+        self._data, self._learner, self._accelerator = data, learner, learner.accelerator
         self._settings, self._out, self._seed, self._on_progress = settings, out, seed, on_progress
         lengths = [len(example.token_ids) for example in data.train]
         self._plan = plan_steps(lengths, batch_tokens=settings.batch_tokens, num_epochs=settings.num_epochs, seed=seed)
@@ -365,17 +351,3 @@ class _Training:
             seconds=progress.seconds,
             stopped_early=progress.step < len(self._plan.steps),
         )
-
-
-def _fingerprint(data: SplitExamples, base: Path, settings: SftSettings, policy: PolicySettings, seed: int) -> str:
-    """Names everything that the result depends on: sequences, settings, and the base model's files by size and head."""
-    digest = hashlib.sha256(f"{seed}\n{settings.model_dump_json()}\n".encode())
-    fields = {"dtype", "max_context", "lora_rank", "lora_alpha"}
-    digest.update(policy.model_dump_json(include=fields).encode())
-    for part in (data.train, data.validation):
-        for example in part:
-            digest.update(repr(asdict(example)).encode())
-    for path in sorted(base.glob("*.safetensors")):
-        with path.open("rb") as file:
-            digest.update(f"{path.name} {path.stat().st_size}".encode() + file.read(1 << 20))
-    return digest.hexdigest()

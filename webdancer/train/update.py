@@ -6,6 +6,7 @@ second step on the policy is no longer the one that sampled: there the clip begi
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from webdancer.config import RlSettings
+from webdancer.errors import TrainError
 from webdancer.records import Sample
 from webdancer.train.batches import Batch, micro_batches
 from webdancer.train.dapo import TokenSums, clipped_token_loss, importance_weights, token_sums
@@ -46,16 +48,20 @@ class Updater:
         self._recomputes = settings.recompute_logprobs or settings.importance_cap is not None or settings.top_p < 1
 
     def update(self, parts: Sequence[Sequence[Sample]], *, learning_rate: float) -> UpdateResult:
-        """One optimizer step for each part.
+        """One optimizer step for each part, except where the gradient is not finite: there nothing changes.
 
         Args:
             parts: this process's share of each step's samples; a share may be empty, the number of parts is the same everywhere.
+
+        Raises:
+            TrainError: there is a gradient for some part, but for none a finite one.
         """
         batches = [self._batches(samples) for samples in parts]
         olds = [self._old_logprobs(samples, each) for samples, each in zip(parts, batches, strict=True)]
         sums, gap_max = TokenSums(), 0.0
         losses: list[float] = []
         norms: list[float] = []
+        skipped: list[float] = []
         for number, samples in enumerate(parts):
             num_tokens = int(self._total([float(sum(batch.num_masked for batch in batches[number]))])[0])
             if num_tokens == 0:
@@ -63,11 +69,21 @@ class Updater:
             part_sums, part_gap = self._accumulate(
                 samples, batches[number], olds[number], num_tokens=num_tokens, is_first=not norms
             )
-            norms.append(self._learner.step(learning_rate))
+            norm = self._learner.step(learning_rate)
+            if not math.isfinite(norm):
+                skipped.append(norm)
+                continue
+            norms.append(norm)
             part_sums = TokenSums(*self._total(list(part_sums)))
             losses.append(part_sums.loss)
             sums, gap_max = sums.plus(part_sums), max(gap_max, part_gap)
         gap_max = float(self._accelerator.gather(torch.tensor([gap_max], device=self._accelerator.device)).max())
+        if skipped and not norms:
+            names = ", ".join(sample.id for samples in parts for sample in samples[:1])
+            raise TrainError(
+                f"none of this step's {len(skipped)} gradients is finite, their norms are {skipped}; the first rollouts of each: "
+                f"{names}; look at them, or lower rl.learning_rate"
+            )
         if not norms:
             return UpdateResult(0, 0, {})
         metrics = {
@@ -75,6 +91,7 @@ class Updater:
             "logprob_gap_max": gap_max,
             "loss": sum(losses) / len(losses),
             "grad_norm": sum(norms) / len(norms),
+            "updates_not_finite": len(skipped),
             "learning_rate": learning_rate,
         }
         return UpdateResult(len(norms), int(sums.num_tokens), metrics)
