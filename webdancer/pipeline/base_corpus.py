@@ -11,9 +11,9 @@ from random import Random
 
 from webdancer.agent.cuts import cut_evidence
 from webdancer.agent.tools import format_hits_brief, format_report_brief
-from webdancer.pipeline.base_plans import MAX_EVIDENCE, draw_years, plan, report_list
+from webdancer.pipeline.base_plans import MAX_EVIDENCE, claim_of, draw_years, plan, report_list
 from webdancer.pipeline.base_web import MAX_LIST, Document, PageOf, Turn, Web
-from webdancer.scribe.claims import HEDGES, NOUNS
+from webdancer.scribe.claims import HEDGES, NOUNS, THREAD
 from webdancer.scribe.knowledge import count_members, shared_members
 from webdancer.scribe.logical import Count, ListOf, Lookup
 from webdancer.scribe.question import write_goal, write_list, write_name, write_noun, write_question
@@ -30,12 +30,13 @@ _SYLLABLES = [c + v for c in "bdfgklmnprstvz" for v in "aeiou"]
 def documents(web: Web, rng: Random, num: int) -> Iterator[Document]:
     """Exercises and pages of one web, mixed by chance."""
     makers: tuple[tuple[float, Callable[[Web, Random], Document]], ...] = (
-        (0.08, _page),
-        (0.12, _read),
-        (0.10, _recall),
-        (0.12, _find_result),
-        (0.36, plan),
-        (0.10, _in_both),
+        (0.06, _page),
+        (0.10, _read),
+        (0.06, _recall),
+        (0.10, _find_result),
+        (0.08, _find_post),
+        (0.40, plan),
+        (0.08, _in_both),
         (0.03, _count),
         (0.06, _quote),
         (0.03, _copy),
@@ -129,7 +130,7 @@ def _told(fact: Fact, rng: Random) -> str:
     """The fact as a statement, or now and then as a post has it."""
     if fact.relation not in NOUNS or rng.random() < 0.7:
         return _statement(fact)
-    return f"{rng.choice(HEDGES)} the {NOUNS[fact.relation]} of {fact.subject.text} is {fact.value.text}."
+    return f"{rng.choice(HEDGES)} {claim_of(fact)}."
 
 
 def _snippet(page: PageOf, rng: Random) -> str:
@@ -157,6 +158,28 @@ def _find_result(web: Web, rng: Random) -> Document:
             tasks.append((f"Snippet of {page.title}", snippet))
         else:
             tasks.append((f"Title of {page.url}", page.title))
+    return _dialogue(format_hits_brief(hits), tasks)
+
+
+def _find_post(web: Web, rng: Random) -> Document:
+    """What posts among search results say of a thing, and what they do not."""
+    subject = rng.choice(web.facts).subject.text
+    facts = [fact for fact in web.by_subject[subject] if fact.relation in NOUNS]
+    others = [fact for fact in rng.sample(web.facts, min(4, len(web.facts))) if fact.relation in NOUNS]
+    pages = [page for page in web.pages if page.title.startswith(subject)]
+    if not facts or not pages:
+        return []
+    posted = [rng.choice(facts), *others[: rng.randint(0, 1)]]
+    hits = [SearchHit(page.title, page.url, None, _snippet(page, rng)) for page in pages[:1]]
+    for number, fact in enumerate(posted):
+        title = f"{fact.subject.text}{THREAD}"
+        url = f"http://talk.example/t/{rng.randrange(6000) + number}"
+        hits.append(SearchHit(title, url, None, f"{rng.choice(HEDGES)} {claim_of(fact)}."))
+    rng.shuffle(hits)
+    tasks = []
+    for fact in rng.sample(facts, min(3, len(facts))):
+        told = f"A post says that {claim_of(fact)}." if fact in posted else f"I open “{pages[0].title}”."
+        tasks.append((f"Who tells {write_noun(Lookup(fact.relation, fact.subject), rng)}?", told))
     return _dialogue(format_hits_brief(hits), tasks)
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from webdancer.agent.cuts import cut_evidence
 from webdancer.agent.tools import format_report_brief
 from webdancer.pipeline.base_web import Document, Turn, Web
-from webdancer.scribe.claims import NOUNS
+from webdancer.scribe.claims import HEDGES, NOUNS
 from webdancer.scribe.knowledge import Knowledge, shared_members
 from webdancer.scribe.logical import Count, Expr, Intersect, ListOf, LogicalForm, Lookup, Name
 from webdancer.scribe.question import write_goal, write_list, write_noun, write_question
@@ -34,6 +34,11 @@ class _Found(NamedTuple):
     summary: str
 
 
+def claim_of(fact: Fact) -> str:
+    """What a post says of a fact, without its hedge."""
+    return f"the {NOUNS[fact.relation]} of {fact.subject.text} is {fact.value.text}"
+
+
 def plan(web: Web, rng: Random) -> Document:
     """One question worked off; empty where chance led to none."""
     form = _question(web, rng)
@@ -49,7 +54,7 @@ def plan(web: Web, rng: Random) -> Document:
             only = f"Only {answer} stands in both lists." if isinstance(form, Intersect) else ""
             turns.append(Turn("assistant", _sentences(summary, only, rng.choice(_ANSWER).format(answer=answer))))
             return turns
-        found = _find(outcome.missing, form, web, knowledge)
+        found = _find(outcome.missing, form, web, knowledge, rng)
         if found is None or outcome.missing is None:
             return []
         need = rng.choice(_NEXT if summary else _FIRST).format(what=_noun(outcome.missing))
@@ -76,8 +81,10 @@ def _query(missing: Lookup | ListOf) -> str:
     return f"{missing.of.text} {missing.of.hint} {NOUNS[missing.relation]}".replace("  ", " ")
 
 
-def _find(missing: Lookup | ListOf | None, form: LogicalForm, web: Web, knowledge: Knowledge) -> _Found | None:
-    """Look a step up on the web, and take it up into the knowledge."""
+def _find(
+    missing: Lookup | ListOf | None, form: LogicalForm, web: Web, knowledge: Knowledge, rng: Random
+) -> _Found | None:
+    """Look a step up on the web, and take it up into the knowledge; now and then it is a post that tells it."""
     if missing is None or not isinstance(missing.of, Name):
         return None
     of = missing.of.text
@@ -86,6 +93,9 @@ def _find(missing: Lookup | ListOf | None, form: LogicalForm, web: Web, knowledg
         if not facts:
             return None
         knowledge.add_fact(facts[0], "page")
+        if missing.relation in NOUNS and rng.random() < 0.3:
+            claim = claim_of(facts[0])
+            return _Found(f"{rng.choice(HEDGES)} {claim}.", f"A post says that {claim}.")
         summary = state(facts[0].relation, facts[0].subject, facts[0].value, facts[0].year)
         return _Found(f"Summary: {summary}", summary)
     listing = next((x for x in web.lists if x.kind == missing.kind and x.holder.text == of), None)

@@ -21,9 +21,10 @@ _SPLIT = (
     r'\{"name": "\w+", "arguments": \{"\w+": \[?"'  # the frame of a call
     r'|"\]?\}\}|", "goal": "|", "'
     r"|\n\d{1,2}\. \[|(?:\]\()?https?://[a-z.]+/(?:[a-z]+/)?|: what do you know\?"  # of a result
-    r"| ?\p{L}\p{M}*(?:\p{L}|\p{M})*"
-    r"| ?\p{N}"
-    r"| ?[^\s\p{L}\p{N}]+?(?=[\s\p{L}\p{N}]|$)"
+    r"| ?\p{Ll}[\p{L}\p{M}]*+(?!-)(?: (?=[\p{Lu}\p{N}]))?"  # a small word takes the space before it, or that before a name
+    r"|\p{L}[\p{L}\p{M}]*+"  # a name's word: never a space
+    r"|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+?(?: (?=[\p{Lu}\p{N}])|(?=[\s\p{L}\p{N}]|$))"
     r"|\s"
 )
 
