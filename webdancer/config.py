@@ -243,6 +243,9 @@ class PolicySettings(Settings):
     lora_rank: int = Field(0, ge=0)
     """0 trains all weights."""
     lora_alpha: int = Field(32, ge=1)
+    embedding_rate_share: float = Field(1.0, gt=0, le=1)
+    """Learning rate of the embeddings as a share of the others'. AdamW moves the rows of names that training hardly shows as far
+    as all others: a small model that learns fast forgets how to spell them."""
     gradient_checkpointing: bool = False
 
 
@@ -300,7 +303,7 @@ class RlSettings(Settings):
     deterministic: bool = False
     """Waves and seeds are fixed, so that a resumed run is bit-identical."""
     concurrency: int = Field(512, ge=1)
-    """Episodes under way at once."""
+    """Episodes under way at once; never more than `policy.max_batch`."""
     save_every_steps: int = Field(5, ge=1)
     num_kept_rollouts: int = Field(4, ge=0)
     """Groups of each step whose rollouts are kept for reading."""

@@ -196,3 +196,29 @@ def test_two_processes_with_uneven_shares_step_as_one(tmp_path: Path):
     assert first["metrics"] == second["metrics"]
     assert max(first["sizes"]) == max(weight.numel() for weight in weights.values())  # no copy of all gradients in one
     assert largest_difference(weights, dict(toy_model().named_parameters())) > 1e-3
+
+
+def test_embeddings_may_learn_more_slowly_than_the_rest():
+    """AdamW's first step moves every weight by the learning rate, whatever its gradient."""
+    moved = {}
+    for share in (1.0, 0.25):
+        model = toy_model()
+        before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+        accelerator = Accelerator(cpu=True)
+        learner = Learner(
+            model,
+            accelerator,
+            dtype=torch.float32,
+            weight_decay=0.0,
+            max_grad_norm=1e9,
+            embedding_rate_share=share,
+        )
+        settings = RlSettings.model_validate({"updates_per_step": 1})
+        Updater(learner, settings=settings, accelerator=accelerator).update([toy_samples(REWARDS)], learning_rate=1e-3)
+        moved[share] = {name: (learner.weights()[name] - before[name]).abs().max().item() for name in before}
+    ends = {"model.embed_tokens.weight", "lm_head.weight"} & set(moved[1.0])
+    assert ends
+    for name, distance in moved[1.0].items():
+        expected = 0.25e-3 if name in ends else 1e-3
+        assert distance == pytest.approx(1e-3, rel=0.01), name
+        assert moved[0.25][name] == pytest.approx(expected, rel=0.01), name

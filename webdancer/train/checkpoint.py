@@ -46,7 +46,9 @@ def fingerprint(settings: Settings, *, seed: int, start: str = "", data: Iterabl
 
 def start_of(base: Path, policy: PolicySettings) -> str:
     """Names the model that a training starts from: all bytes of its weights, and the settings that its numbers depend on."""
-    parts = [policy.model_dump_json(include={"dtype", "max_context", "lora_rank", "lora_alpha"})]
+    parts = [
+        policy.model_dump_json(include={"dtype", "max_context", "lora_rank", "lora_alpha", "embedding_rate_share"})
+    ]
     for path in sorted([*base.glob("*.safetensors"), *base.glob("*.bin")]):
         with path.open("rb") as file:
             parts.append(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}")

@@ -59,6 +59,7 @@ def open_learner(
         dtype=getattr(torch, policy.dtype),
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
+        embedding_rate_share=policy.embedding_rate_share,
     )
 
 
@@ -69,6 +70,7 @@ class Learner:
         model: float32, as `load_model` opens it; moved to the accelerator's device, and its weights become `dtype`.
         dtype: of the computation. The masters, gradients and AdamW's moments are float32 in any case.
         weight_decay: for matrices; biases and the weights of norms have none.
+        embedding_rate_share: learning rate of the input and output embeddings, as a share of the others'.
         max_grad_norm: longer gradients are shortened to it.
 
     Raises:
@@ -83,6 +85,7 @@ class Learner:
         dtype: torch.dtype,
         weight_decay: float,
         max_grad_norm: float,
+        embedding_rate_share: float = 1.0,
     ) -> None:
         self.model, self.accelerator, self._max_grad_norm = model, accelerator, max_grad_norm
         self._shards: ShardedModel | None = None
@@ -105,14 +108,30 @@ class Learner:
                 live.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
                     _GradientMover(self._masters[name])
                 )
+        matrices, vectors, embeddings = self._groups()
         self._optimizer = torch.optim.AdamW(
             [
-                {"params": [w for w in self._masters.values() if w.ndim >= 2], "weight_decay": weight_decay},
-                {"params": [w for w in self._masters.values() if w.ndim < 2], "weight_decay": 0.0},
+                {"params": matrices, "weight_decay": weight_decay},
+                {"params": vectors, "weight_decay": 0.0},
+                {"params": embeddings, "weight_decay": weight_decay, "rate_share": embedding_rate_share},
             ],
             lr=0.0,
             fused=True,
         )
+
+    def _groups(self) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """The masters of matrices, of biases and norms, and of the embeddings and the output head."""
+        ends: set[Any] = set()
+        if isinstance(self.model, PreTrainedModel):  # under LoRA it is peft's wrapper, and only adapters are trained
+            model: Any = self.model
+            ends = {part.weight for part in (model.get_input_embeddings(), model.get_output_embeddings()) if part}
+        matrices: list[Tensor] = []
+        vectors: list[Tensor] = []
+        embeddings: list[Tensor] = []
+        for name, master in self._masters.items():
+            group = embeddings if self._live[name] in ends else matrices if master.ndim >= 2 else vectors
+            group.append(master)
+        return matrices, vectors, embeddings
 
     @property
     def is_sharded(self) -> bool:
@@ -161,7 +180,7 @@ class Learner:
         norm = (total_norm.full_tensor() if isinstance(total_norm, DTensor) else total_norm).item()
         if norm - norm == 0:  # finite
             for group in self._optimizer.param_groups:
-                group["lr"] = learning_rate
+                group["lr"] = group.get("rate_share", 1.0) * learning_rate
             self._optimizer.step()
             self._publish()
         self._optimizer.zero_grad(set_to_none=True)
