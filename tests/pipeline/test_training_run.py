@@ -182,3 +182,17 @@ async def test_a_model_that_is_not_there_is_named(finished: Path, settings: Conf
             await ask_question(
                 "Who?", finished / "snapshot", settings, model=model, mode=CotMode.SHORT, show_steps=False
             )
+
+
+async def test_a_base_that_cannot_be_trained_is_named_before_anything_is_crawled(tmp_path: Path) -> None:
+    build_checkpoint(tmp_path / "bert", texts=AGENT_TEXTS, vocab_size=700)
+    values = json.loads((tmp_path / "bert" / "config.json").read_text())
+    (tmp_path / "bert" / "config.json").write_text(json.dumps(values | {"model_type": "bert"}))
+    config = load_config(MICRO)
+    for base, message in (("bert", "is of the architecture 'bert'"), ("absent", "neither 'tiny', nor a folder")):
+        update = {"base": str(tmp_path / base)}
+        here = config.model_copy(update={"policy": config.policy.model_copy(update=update)})
+        with pytest.raises(ConfigError, match=message):
+            await run_pipeline(tmp_path / "run", here)
+        assert not (tmp_path / "run" / "snapshot").exists()
+        shutil.rmtree(tmp_path / "run")

@@ -28,16 +28,25 @@ def checkpoint_of(system: str, run: Path, config: Config) -> Path:
     return resolve_base(config.policy.base)
 
 
-def check_base(config: Config) -> None:
+def check_base(config: Config, *, for_engine: bool) -> None:
     """Look at the base model before the stages that cost hours or money.
 
+    Args:
+        for_engine: it is also to be sampled from, in RL and evaluation, not only to be fine-tuned.
+
     Raises:
-        ConfigError: it cannot be had, or has no ChatML tokenizer.
+        ConfigError: it cannot be had, has no ChatML tokenizer, or is of an architecture that the engine does not run.
     """
+    from transformers import AutoConfig
+
     from webdancer.train.model import resolve_base
+    from webdancer.train.qwen import check_architecture
     from webdancer.train.tokens import ChatTokens
 
-    ChatTokens.load(resolve_base(config.policy.base))
+    base = resolve_base(config.policy.base)
+    ChatTokens.load(base)
+    if for_engine:
+        check_architecture(AutoConfig.from_pretrained(base), config.policy.max_context)
 
 
 @asynccontextmanager

@@ -76,7 +76,7 @@ async def run_pipeline(path: Path, config: Config | None, *, until: str | None =
         raise ConfigError(f"--until: got {until!r}, expected one of {', '.join(STAGES)}")
     run = RunFolder(path, config or settings_of(path) or load_config(Path("tiny")))
     if run.config.policy.base != "none" and not run.is_done("sft"):
-        check_base(run.config)
+        check_base(run.config, for_engine=until is None or list(STAGES).index(until) > list(STAGES).index("sft"))
     for name in STAGES:
         await _run_stage(run, name)
         if name == until:

@@ -63,7 +63,7 @@ class Decoder:
 
     def __init__(self, model: PreTrainedModel, *, dtype: torch.dtype, device: torch.device, max_positions: int) -> None:
         config: Any = model.config
-        _check(config, max_positions)
+        check_architecture(config, max_positions)
         self.dtype, self.device = dtype, device
         self.vocab_size = int(config.vocab_size)
         self.num_layers = int(config.num_hidden_layers)
@@ -278,8 +278,12 @@ def _bias(module: Any) -> Any:
     return None if bias is None else bias.detach()
 
 
-def _check(config: Any, max_positions: int) -> None:
-    """Refuse what would be computed wrongly."""
+def check_architecture(config: Any, max_positions: int) -> None:
+    """Refuse what would be computed wrongly.
+
+    Raises:
+        ConfigError: a model of this configuration (Hugging Face) is of another family, or uses a variant that is not built here.
+    """
     problem = None
     rope = getattr(config, "rope_parameters", None) or {}
     windows = "sliding_attention" in (getattr(config, "layer_types", None) or ())
@@ -295,4 +299,6 @@ def _check(config: Any, max_positions: int) -> None:
         problem = f"uses the rotary embedding {rope['rope_type']!r}, expected one of {', '.join(_ROPE_TYPES)}"
     if problem is not None:
         name = getattr(config, "name_or_path", "") or "the model"
-        raise ConfigError(f"the generation engine cannot run {name}: it {problem}; serve it by an external engine")
+        raise ConfigError(
+            f"the generation engine cannot run {name}: it {problem}. SFT alone can train it (--until sft)"
+        )
