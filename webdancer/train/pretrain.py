@@ -8,6 +8,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -81,6 +82,7 @@ def pretrain(
     done = learner.resume(out / _STATE, whose)
     tokens, began = 0, time.monotonic()
     numbers: dict[str, float] = {"step": done}
+    unseen = unseen_ids(exercises, len(tokenizer))
     stream = _batches(exercises, settings.batch_tokens, seed)
     for step, batch in enumerate(islice(stream, done, settings.num_steps), done + 1):
         tokens += batch.num_tokens
@@ -91,9 +93,29 @@ def pretrain(
             with (out / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(numbers) + "\n")
             learner.save(out / _STATE, step, whose)
-            save_checkpoint(learner.model, tokenizer, out)
+            save_checkpoint(with_fresh_rows(learner.model, unseen, seed=seed), tokenizer, out)
         on_step(numbers)
     return numbers
+
+
+def unseen_ids(exercises: Sequence[Exercise], vocab_size: int) -> list[int]:
+    """The ids that no document holds, the tags' among them."""
+    seen = {id_ for exercise in exercises for id_ in exercise.token_ids}
+    return [id_ for id_ in range(vocab_size) if id_ not in seen]
+
+
+def with_fresh_rows(model: Qwen3ForCausalLM, unseen: Sequence[int], *, seed: int) -> Qwen3ForCausalLM:
+    """A copy in which the embeddings of `unseen` ids are drawn from the distribution of the others.
+
+    All that training told of them is that they never come: their rows end as one and the same, very unlikely, token, which
+    a later training would first have to undo and tell apart.
+    """
+    fresh = deepcopy(model)
+    rows = fresh.model.embed_tokens.weight.data
+    others = rows[[id_ for id_ in range(len(rows)) if id_ not in set(unseen)]]
+    noise = torch.randn(len(unseen), rows.shape[1], generator=torch.Generator().manual_seed(seed))
+    rows[list(unseen)] = others.mean(dim=0) + noise * others.std(dim=0)
+    return fresh
 
 
 class _Learner:
