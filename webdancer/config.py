@@ -118,6 +118,8 @@ class LlmSettings(Settings):
     faults: ScribeFaultSettings = ScribeFaultSettings()
     shortcuts: float = Field(0.0, ge=0, le=1)
     """Share of hops at which the scribe, as teacher, takes the word of a forum post and leaves the page unread."""
+    vary_wording: bool = True
+    """Whether the scribe, as teacher, says the same in various words. Learning them costs a tiny policy much of its training."""
 
 
 class AgentSettings(Settings):

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from webdancer.config import EndpointSettings, LlmSettings, ScribeFaultSettings
+from webdancer.config import EndpointSettings, LlmSettings
 from webdancer.llm.client import OpenAIChatModel
 from webdancer.llm.protocol import ChatModel
 from webdancer.records import CotMode
@@ -36,19 +36,25 @@ async def open_models(settings: LlmSettings, *, mode: CotMode, fault_log: Path |
     """
     opened: dict[EndpointSettings, OpenAIChatModel] = {}
 
-    def make(
-        endpoint: EndpointSettings | None, faults: ScribeFaultSettings | None = None, shortcuts: float = 0.0
-    ) -> ChatModel:
+    def make(endpoint: EndpointSettings | None, *, is_teacher: bool = False) -> ChatModel:
         endpoint = endpoint or settings.default
+        if endpoint.base_url == "scribe" and is_teacher:
+            return Scribe(
+                mode=mode,
+                faults=settings.faults,
+                fault_log=fault_log,
+                shortcuts=settings.shortcuts,
+                vary=settings.vary_wording,
+            )
         if endpoint.base_url == "scribe":
-            return Scribe(mode=mode, faults=faults, fault_log=fault_log if faults else None, shortcuts=shortcuts)
+            return Scribe(mode=mode)
         if endpoint not in opened:
             opened[endpoint] = OpenAIChatModel(endpoint)
         return opened[endpoint]
 
     try:
         yield Models(
-            teacher=make(settings.teacher, settings.faults, settings.shortcuts),
+            teacher=make(settings.teacher, is_teacher=True),
             agent=make(settings.teacher),
             writer=make(settings.writer),
             rewriter=make(settings.rewriter),

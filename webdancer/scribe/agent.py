@@ -37,6 +37,7 @@ def take_turn(
     faults: ScribeFaultSettings | None,
     *,
     shortcuts: float = 0.0,
+    vary: bool = True,
 ) -> TurnText:
     """The next turn of an episode.
 
@@ -46,17 +47,19 @@ def take_turn(
         mode: long CoT thinks at greater length.
         faults: rates of planted faults, or None for a searcher without any.
         shortcuts: share of steps at which the word of a post is good enough; at temperature 0 none is.
+        vary: whether wordings vary at all.
     """
     episode = read_episode(messages)
     turn = sum(1 for message in messages if message.role == "assistant")
-    vary = bool(sampling.temperature)
+    has_chance = bool(sampling.temperature)
+    vary = vary and has_chance
     rng = seeded("turn", sampling.seed, episode.question, turn) if vary else Random(0)
 
     def is_hasty(step: Lookup) -> bool:
         name = step.of.text if isinstance(step.of, Name) else ""
         return seeded("shortcut", sampling.seed, episode.question, step.relation, name).random() < shortcuts
 
-    plan = plan_next(episode, rng, vary=vary, is_hasty=is_hasty if vary and shortcuts else None)
+    plan = plan_next(episode, rng, vary=vary, is_hasty=is_hasty if has_chance and shortcuts else None)
     is_long = mode is CotMode.LONG
     fault = draw_fault(faults, seed=sampling.seed, question=episode.question)
     if fault is None or not _is_due(fault, turn, plan, episode):

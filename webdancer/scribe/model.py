@@ -33,6 +33,7 @@ class Scribe:
         faults: rates of faults planted into episodes; None for none.
         fault_log: file that the planted faults' labels are appended to, as JSON lines.
         shortcuts: share of steps at which the searcher takes the word of a post and leaves the page unread.
+        vary: whether the searcher says the same in various words.
     """
 
     def __init__(
@@ -42,9 +43,10 @@ class Scribe:
         faults: ScribeFaultSettings | None = None,
         fault_log: Path | None = None,
         shortcuts: float = 0.0,
+        vary: bool = True,
     ) -> None:
         self._mode, self._faults, self._log = mode, faults, FaultLog(fault_log)
-        self._shortcuts = shortcuts
+        self._shortcuts, self._vary = shortcuts, vary
 
     @property
     def name(self) -> str:
@@ -56,7 +58,7 @@ class Scribe:
         if role in _ROLES:
             content = json.dumps(_ROLES[role](prompt, sampling), ensure_ascii=False)
             return self._reply(messages, content, None, sampling)
-        turn = take_turn(messages, sampling, self._mode, self._faults, shortcuts=self._shortcuts)
+        turn = take_turn(messages, sampling, self._mode, self._faults, shortcuts=self._shortcuts, vary=self._vary)
         if turn.fault is not None:
             self._log.add(turn.fault, seed=sampling.seed, question=turn.question, turn=turn.turn)
         if self._mode is CotMode.LONG:
