@@ -33,9 +33,11 @@ async def serve_embedded_web(world: World, *, access_log: Path) -> AsyncIterator
         stdout=asyncio.subprocess.PIPE,
         start_new_session=True,  # Ctrl-C is ours to handle
     )
+    assert process.stdout is not None
+    # A task of its own: Ctrl-C in the middle of a line that is just arriving would leave asyncio's reader in disorder.
+    reading = asyncio.create_task(process.stdout.readline())
     try:
-        assert process.stdout is not None
-        line = await process.stdout.readline()
+        line = await asyncio.shield(reading)
         if not line:
             raise WebdancerError(f"the embedded web (seed {world.seed}) did not start; its own message stands above")
         ready = json.loads(line)
@@ -43,7 +45,7 @@ async def serve_embedded_web(world: World, *, access_log: Path) -> AsyncIterator
     finally:
         if process.returncode is None:
             process.terminate()
-        await process.wait()
+        await asyncio.gather(reading, process.wait())
 
 
 def count_robots_violations(world: World, access_log: Path) -> int:
