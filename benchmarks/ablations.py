@@ -242,8 +242,9 @@ async def main() -> None:
     args = parser.parse_args()
     study = Study(args.run, args.out)
     sets = await _question_sets(study)
-    found: dict[str, dict[str, JsonValue]] = {}
-    shows: dict[str, str] = {}
+    file = args.out / "ablations.json"  # arms of earlier calls stay in the tables
+    found: dict[str, dict[str, JsonValue]] = json.loads(file.read_text()) if file.exists() else {}
+    shows = {arm.name: arm.shows for arm in _arms(study)}
     for arm in _arms(study):
         if args.only and arm.name not in args.only:
             continue
@@ -255,8 +256,8 @@ async def main() -> None:
         for name, questions in sets.items():
             if name == "new_web" or arm.name in ("base", "sft", "rl"):
                 entry[name] = _outcome(await _evaluate(study, arm, checkpoint, name, questions))
-        found[arm.name], shows[arm.name] = entry, arm.shows
-        write_json(args.out / "ablations.json", dict(found))
+        found[arm.name] = entry
+        write_json(file, dict(found))
         write_atomic(args.out / "ablations.md", _tables(found, shows))
     print((args.out / "ablations.md").read_text())
 
