@@ -30,7 +30,9 @@ app.add_typer(world_app, name="world")
 
 ConfigOption = Annotated[
     Path | None,
-    typer.Option("--config", help="TOML file with the settings, or the name of one that ships: tiny, small, paper."),
+    typer.Option(
+        "--config", help="TOML file with the settings, or the name of one that ships: tiny, reproduce, small, paper."
+    ),
 ]
 PortOption = Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -251,7 +253,7 @@ def pretrain(
 @app.command()
 def reproduce(
     out: Annotated[Path, typer.Argument(help="Folder of the runs.")] = Path("runs/reproduce"),
-    config: Annotated[Path, typer.Option("--config", help="TOML file with the settings.")] = Path("tiny"),
+    config: Annotated[Path, typer.Option("--config", help="TOML file with the settings.")] = Path("reproduce"),
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds.")] = 3,
 ) -> None:
     """Show what each stage gains: base, SFT, further SFT in RL's time, and RL, over several seeds."""

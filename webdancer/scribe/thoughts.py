@@ -13,7 +13,7 @@ from webdancer.scribe.logical import Count, Expr, Intersect, ListOf, LogicalForm
 from webdancer.scribe.mentions import base_name
 from webdancer.scribe.observations import Episode, Turn
 from webdancer.scribe.planner import Move, Plan, Step, is_page_of, same_step
-from webdancer.scribe.question import write_list, write_name, write_noun
+from webdancer.scribe.question import write_list, write_name, write_noun, write_years
 from webdancer.scribe.relations import RELATIONS
 
 _BELIEVED = "A post says that {claim}."
@@ -223,10 +223,10 @@ def _task(form: LogicalForm) -> str:
 
 
 def noun(step: Step) -> str:
-    """What is looked for, as a noun phrase."""
+    """What is looked for, as a noun phrase, with the years that count."""
     if isinstance(step, Lookup):
         return write_noun(step, Random(0))
-    return write_list(step.items, Random(0))
+    return write_list(step.items, Random(0)) + write_years(step)
 
 
 def _thing(step: Step) -> Name:
