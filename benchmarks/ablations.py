@@ -25,6 +25,7 @@ from pydantic import JsonValue
 
 from webdancer.config import Config
 from webdancer.eval.metrics import Score, score
+from webdancer.pipeline.behaviour import behaviour
 from webdancer.pipeline.evaluating import evaluate_systems
 from webdancer.pipeline.policies import checkpoint_of
 from webdancer.pipeline.run_folder import RunFolder
@@ -36,8 +37,6 @@ from webdancer.store import read_records, write_atomic, write_json
 NUM_TRAINING_WEB = 400
 MANY_REWRITES = 5
 """Enough for questions that rest on more pages than those of the default run."""
-FORUM = "://talk."
-RELIES_ON_POST = "A post says"
 
 
 class QuestionSet(NamedTuple):
@@ -199,18 +198,13 @@ def _outcome(path: Path) -> dict[str, JsonValue]:
     """Scores and behaviour of one checkpoint on one set."""
     results = list(read_records(path / "eval" / "rl.jsonl", EvalResult))
     episodes = list(read_records(path / "eval" / "rl_trajectories.jsonl", Trajectory))
-    steps = [step for episode in episodes for step in episode.steps]
-    urls = [str(step.arguments.get("url", "")) for step in steps if step.tool == "visit"]
-    num = max(1, len(episodes))
     return {
         "all": _score([r.exact_match for r in results]),
         "without_count": _score([r.exact_match for r in results if r.kind is not QAKind.COUNT]),
         "answered": sum(r.answer is not None for r in results) / len(results),
         "actions": sum(r.num_actions for r in results) / len(results),
         "tokens": sum(r.num_tokens for r in results) / len(results),
-        "searches": sum(step.tool == "search" for step in steps) / num,
-        "pages_read": sum(FORUM not in url for url in urls) / num,
-        "posts_relied_on": sum(RELIES_ON_POST in step.thought for step in steps) / num,
+        "behaviour": behaviour(episodes).model_dump(),
     }
 
 
@@ -264,15 +258,16 @@ async def main() -> None:
 
 def _tables(found: Mapping[str, Mapping[str, Any]], shows: Mapping[str, str]) -> str:
     lines = [
-        "| checkpoint | right, % | without COUNT, % | searches | pages read | posts relied on | tokens | answered, % | "
+        "| checkpoint | right, % | without COUNT, % | searches | visits | posts relied on | tokens | answered, % | "
         "trained, s | rollouts |",
         "|" + "---|" * 10,
     ]
     for name, entry in found.items():
         here = entry["new_web"]
+        did = here["behaviour"]
         lines.append(
-            f"| {shows[name]} | {_cell(here['all'])} | {_cell(here['without_count'])} | {here['searches']:.1f} | "
-            f"{here['pages_read']:.1f} | {here['posts_relied_on']:.2f} | {here['tokens']:.0f} | "
+            f"| {shows[name]} | {_cell(here['all'])} | {_cell(here['without_count'])} | {did['searches']:.1f} | "
+            f"{did['visits']:.1f} | {did['posts_relied_on']:.2f} | {here['tokens']:.0f} | "
             f"{100 * here['answered']:.0f} | {entry.get('seconds', 0):.0f} | {entry.get('rollouts', '')} |"
         )
     lines += [

@@ -349,7 +349,7 @@ class Config(Settings):
 
 
 def packaged_config(name: str) -> Path | None:
-    """The file of a configuration that ships with the package (`tiny`, `small`, `paper`), None where there is none."""
+    """The file of a configuration that ships with the package (`tiny`, `reproduce`, `small`, `paper`), None where there is none."""
     path = _PACKAGED / f"{name}.toml"
     return path if path.is_file() else None
 

@@ -3,7 +3,7 @@
 `base`, `sft`, `sft_more` and `rl` answer the questions of a web that nothing was trained on, greedily and at the paper's
 temperature. `sft_more` is the control: the time that RL took is spent on rejection sampling and further SFT instead (half
 of it on rollouts of the SFT policy on RL's own questions, half on training with those that were right). Scores are
-normalised exact match, not the reward's judge. `OUT/summary.json` gets one entry a seed, `OUT/results.md` the table.
+normalised exact match, not the reward's judge. `OUT/summary.json` gets one entry a seed, `OUT/results.md` the tables.
 """
 
 import json
@@ -21,43 +21,48 @@ from webdancer.agent.schemas import TOOL_SCHEMAS
 from webdancer.agent.tools import Toolbox
 from webdancer.config import Config
 from webdancer.errors import ConfigError, TrainError
-from webdancer.eval.metrics import Score, score
 from webdancer.judge.match import exact_match
 from webdancer.llm.protocol import Sampling
+from webdancer.pipeline.comparison import (
+    SYSTEMS,
+    TEMPERATURES,
+    TOP_P,
+    SeedFigures,
+    figures_of,
+    holds,
+    results_tables,
+)
 from webdancer.pipeline.evaluating import evaluate_systems
 from webdancer.pipeline.models import open_models
 from webdancer.pipeline.policies import open_policy
 from webdancer.pipeline.run_folder import RunFolder
 from webdancer.pipeline.stages import run_pipeline, sites
 from webdancer.pipeline.toolbox import make_toolbox
-from webdancer.records import QA, EvalResult, QAKind, Status, Trajectory
+from webdancer.records import QA, Status, Trajectory
 from webdancer.store import read_records, write_atomic, write_json, write_records
 from webdancer.synth.bounded import run_bounded
 from webdancer.synth.seeds import derive_seed
 from webdancer.web.snapshot import Snapshot
 
-SYSTEMS = ("base", "sft", "sft_more", "rl")
-TEMPERATURES = (0.0, 0.6)
-TOP_P = 0.95
-"""With temperature 0.6: the paper's evaluation settings."""
 _WORLD_SEEDS = ((7, 8), (17, 18), (27, 28))
 """Training and held-out web of each seed."""
 
 
 async def reproduce(out: Path, config: Config, *, num_seeds: int) -> dict[str, JsonValue]:
     """Run all seeds into `out`, each in a folder of its own; what is done is not done again. Returns the summary."""
-    entries: list[JsonValue] = []
+    found: list[SeedFigures] = []
     for seed, (train_seed, heldout_seed) in zip(range(num_seeds), cycle(_WORLD_SEEDS), strict=False):
         world = config.world.model_copy(update={"seed": train_seed, "heldout_seed": heldout_seed})
         settings = config.model_copy(update={"seed": seed, "world": world})
-        entries.append(await _run_seed(out / f"seed-{seed}", settings))
-        summary: dict[str, JsonValue] = {"seeds": entries, "holds": all(_holds(entry) for entry in entries)}
+        found.append(await _run_seed(out / f"seed-{seed}", settings))
+        entries: list[JsonValue] = [figures.model_dump(mode="json") | {"holds": holds(figures)} for figures in found]
+        summary: dict[str, JsonValue] = {"seeds": entries, "holds": all(map(holds, found))}
         write_json(out / "summary.json", summary)
-        write_atomic(out / "results.md", results_table(entries))
+        write_atomic(out / "results.md", results_tables(found))
     return summary
 
 
-async def _run_seed(path: Path, config: Config) -> dict[str, JsonValue]:
+async def _run_seed(path: Path, config: Config) -> SeedFigures:
     if config.policy.base == "none":
         raise ConfigError("policy.base is 'none': there is no policy whose training could be compared")
     await run_pipeline(path, config, until="rl")
@@ -72,7 +77,8 @@ async def _run_seed(path: Path, config: Config) -> dict[str, JsonValue]:
                 update = {"systems": SYSTEMS, "temperature": temperature, "top_p": top_p}
                 here = config.model_copy(update={"eval": config.eval.model_copy(update=update)})
                 await evaluate_systems(path, here, sites(run)[-1].snapshot, suffix=f"@{temperature:g}")
-    return _entry(run)
+    world_seeds = (config.world.seed, config.world.heldout_seed)
+    return figures_of(path, seed=config.seed, world_seeds=world_seeds, seconds=run.seconds())
 
 
 async def _train_more(run: RunFolder, *, budget_s: float) -> None:
@@ -143,74 +149,3 @@ async def _sample_own(
 
         await run_bounded(work, range(config.policy.max_batch), concurrency=config.policy.max_batch)
     return found
-
-
-def _entry(run: RunFolder) -> dict[str, JsonValue]:
-    """What one seed came to."""
-    evaluation: dict[str, JsonValue] = {}
-    for temperature in TEMPERATURES:
-        for system in SYSTEMS:
-            name = f"{system}@{temperature:g}"
-            results = list(read_records(run.path / "eval" / f"{name}.jsonl", EvalResult))
-            without_count = [result for result in results if result.kind is not QAKind.COUNT]
-            evaluation[name] = {
-                "all": _score_json(results),
-                "without_count": _score_json(without_count),
-                "mean_actions": round(sum(r.num_actions for r in results) / len(results), 3),
-                "mean_tokens": round(sum(r.num_tokens for r in results) / len(results), 1),
-            }
-    config = run.config
-    return {
-        "seed": config.seed,
-        "world_seeds": [config.world.seed, config.world.heldout_seed],
-        "eval": evaluation,
-        "num_own_right": sum(1 for _ in read_records(run.path / "sft_more.jsonl", Trajectory)),
-        "seconds": dict(run.seconds()),
-        "total_seconds": round(sum(run.seconds().values()), 1),
-    }
-
-
-def _score_json(results: Sequence[EvalResult]) -> dict[str, JsonValue]:
-    return score([result.exact_match for result in results]).model_dump(mode="json")
-
-
-def _read_score(entry: JsonValue, name: str, group: str) -> Score:
-    assert isinstance(entry, dict)
-    return Score.model_validate(entry["eval"][name][group])  # type: ignore[index,call-overload]
-
-
-def _holds(entry: JsonValue) -> bool:
-    """Base at most 2 %, SFT at least half, RL 15 points and a whole interval above SFT and its control: in all four views."""
-    for temperature in TEMPERATURES:
-        for group in ("all", "without_count"):
-            base, sft, more, rl = (_read_score(entry, f"{system}@{temperature:g}", group) for system in SYSTEMS)
-            best = max(sft, more, key=lambda found: found.pass_at_1)
-            gains = rl.pass_at_1 - best.pass_at_1 >= 0.15 and rl.ci95[0] > max(sft.ci95[1], more.ci95[1])
-            if not (base.pass_at_1 <= 0.02 and sft.pass_at_1 >= 0.5 and gains):
-                return False
-    return True
-
-
-def results_table(entries: Sequence[JsonValue]) -> str:
-    """The table of `OUT/results.md`: per cent with 95 % intervals."""
-    lines = [
-        "| seed | decoding | questions | " + " | ".join(SYSTEMS) + " | minutes | holds |",
-        "|---" * (5 + len(SYSTEMS)) + "|",
-    ]
-    for entry in entries:
-        assert isinstance(entry, dict)
-        for temperature in TEMPERATURES:
-            for group in ("all", "without_count"):
-                scores = [_read_score(entry, f"{system}@{temperature:g}", group) for system in SYSTEMS]
-                shown = " | ".join(
-                    f"{100 * found.pass_at_1:.1f} [{100 * found.ci95[0]:.1f}, {100 * found.ci95[1]:.1f}]"
-                    for found in scores
-                )
-                decoding = f"T = {temperature:g}, top-p {TOP_P}" if temperature else "greedy"
-                kinds = "all" if group == "all" else "without COUNT"
-                minutes = float(str(entry["total_seconds"])) / 60
-                lines.append(
-                    f"| {entry['seed']} | {decoding} | {kinds}, n = {scores[0].num_questions} | {shown} | {minutes:.0f} | "
-                    f"{'yes' if _holds(entry) else 'no'} |"
-                )
-    return "\n".join(lines) + "\n"

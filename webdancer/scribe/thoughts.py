@@ -17,7 +17,6 @@ from webdancer.scribe.question import write_list, write_name, write_noun, write_
 from webdancer.scribe.relations import RELATIONS
 
 _BELIEVED = "A post says that {claim}."
-"""How every thought opens that rests on a post, so that short cuts can be counted."""
 
 _NEED = (
     "First I need {what}.",
@@ -83,6 +82,11 @@ def write_thought(plan: Plan, episode: Episode, rng: Random, *, is_long: bool) -
     believed = [_BELIEVED.format(claim=claim.sentence) for claim in plan.claims]
     ahead = _look_ahead(plan, episode, rng) if is_long else _look_ahead_briefly(plan, episode, rng)
     return " ".join(part for part in (*back, *believed, *ahead) if part)
+
+
+def rests_on_post(thought: str) -> bool:
+    """Whether a thought takes the word of a forum post, said in the scribe's words."""
+    return _BELIEVED.partition("{")[0] in thought
 
 
 def _look_back(plan: Plan, episode: Episode, rng: Random, *, is_long: bool) -> list[str]:
