@@ -212,19 +212,19 @@ class PretrainSettings(Settings):
     num_webs: int = Field(160, ge=1)
     """Webs of the embedded web's generator, none of them a run's own, that the model reads."""
     pages_per_web: int = Field(600, ge=20)
-    documents_per_web: int = Field(600, ge=1)
+    documents_per_web: int = Field(500, ge=1)
     vocab_size: int = Field(4096, ge=512)
     hidden_size: int = Field(192, ge=64, multiple_of=64)
     num_layers: int = Field(4, ge=1)
     intermediate_size: int = Field(512, ge=64)
-    num_steps: int = Field(9000, ge=1)
+    num_steps: int = Field(10_000, ge=1)
     batch_tokens: int = Field(4096, ge=256)
     """Tokens of one step, padding counted."""
     learning_rate: float = Field(2e-3, gt=0)
     """Of all that is no matrix; matrices learn at ten times that rate, by Muon."""
     warmup_steps: int = Field(100, ge=1)
     decay_share: float = Field(0.4, gt=0, le=1)
-    eval_every_steps: int = Field(250, ge=1)
+    eval_every_steps: int = Field(500, ge=1)
 
 
 class PolicySettings(Settings):
@@ -349,7 +349,7 @@ class Config(Settings):
 
 
 def packaged_config(name: str) -> Path | None:
-    """The file of a configuration that ships with the package (`tiny`, `reproduce`, `small`, `paper`), None where there is none."""
+    """The file of a configuration that ships with the package (`tiny`, say), None where there is none."""
     path = _PACKAGED / f"{name}.toml"
     return path if path.is_file() else None
 

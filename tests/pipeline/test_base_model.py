@@ -74,11 +74,11 @@ def test_answers_and_pages_are_learnt_tasks_are_not():
     shown = [
         tokenizer.decode([id_]) if learnt else "-" for id_, learnt in zip(first.token_ids, first.mask, strict=True)
     ]
-    assert tokenizer.decode(first.token_ids) == (
+    assert tokenizer.decode(list(first.token_ids)) == (
         "<|im_start|>user\nWho?<|im_end|>\n<|im_start|>assistant\nAna<|im_end|>\n"
     )
     assert "".join(shown).strip("-") == "Ana<|im_end|>"
-    assert tokenizer.decode(second.token_ids) == "A page.<|endoftext|>"
+    assert tokenizer.decode(list(second.token_ids)) == "A page.<|endoftext|>"
     assert second.mask == [False, *[True] * (len(second.mask) - 1)]
 
 

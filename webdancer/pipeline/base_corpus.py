@@ -24,31 +24,44 @@ from webdancer.scribe.summariser import summarise
 from webdancer.web.protocol import SearchHit
 
 _MAX_PAGE_CHARS = 900
+_PAGES = 0.06
+"""Share of documents that are pages."""
+_LONG, _LONG_CHARS = 0.5, 2200
+"""Share of dialogues that go on with other exercises, and for how long."""
 _SYLLABLES = [c + v for c in "bdfgklmnprstvz" for v in "aeiou"]
 
 
 def documents(web: Web, rng: Random, num: int) -> Iterator[Document]:
-    """Exercises and pages of one web, mixed by chance."""
+    """Pages and exercises of one web, mixed by chance; half of the exercises go on with others, one after the other.
+
+    In such a long dialogue many names lie between a name and its copy, as in an episode.
+    """
+    made = 0
+    while made < num:
+        document = _page(web, rng) if rng.random() < _PAGES else _exercise(web, rng)
+        if document and document[0].role == "user" and rng.random() < _LONG:
+            while sum(len(turn.text) for turn in document) < _LONG_CHARS:
+                document = [*document, *_exercise(web, rng)]
+        if document:
+            made += 1
+            yield document
+
+
+def _exercise(web: Web, rng: Random) -> Document:
+    """One exercise; empty where chance led to none."""
     makers: tuple[tuple[float, Callable[[Web, Random], Document]], ...] = (
-        (0.06, _page),
         (0.10, _read),
         (0.06, _recall),
         (0.10, _find_result),
         (0.08, _find_post),
         (0.40, plan),
-        (0.08, _in_both),
-        (0.03, _count),
+        (0.10, _in_both),
+        (0.04, _count),
         (0.06, _quote),
         (0.03, _copy),
     )
-    shares = [share for share, _ in makers]
-    made = 0
-    while made < num:
-        _, make = rng.choices(makers, shares)[0]
-        document = make(web, rng)
-        if document:
-            made += 1
-            yield document
+    _, make = rng.choices(makers, [share for share, _ in makers])[0]
+    return make(web, rng)
 
 
 def tokenizer_texts(web: Web, rng: Random) -> list[str]:
@@ -203,13 +216,22 @@ def _in_both(web: Web, rng: Random) -> Document:
     else:
         halves = [[member.name.text for member in item.members] for item in (left, right)]
         common = shared[0]
-    first, second = ("\n".join(f"- {name}" for name in half[:MAX_LIST]) for half in halves)
-    if f"- {common}" not in first or f"- {common}" not in second:
+    halves = [half[:MAX_LIST] for half in halves]
+    if any(common not in half for half in halves):
         return []
+    first, second = ("\n".join(_list_lines(half, rng)) for half in halves)
     heads = (write_list(ListOf(item.kind, item.holder), Random(0)) for item in (left, right))
     return _dialogue(
         f"{next(heads)}:\n{first}\n{next(heads)}:\n{second}", [("In both?", f"Only {common} stands in both lists.")]
     )
+
+
+def _list_lines(names: Sequence[str], rng: Random) -> list[str]:
+    """Entries in one of the shapes that pages have."""
+    years = sorted(rng.randint(1850, 2024) for _ in names)
+    shapes = ("- {name}", "- {name} ({year})", "{year} | {name}")
+    shape = rng.choice(shapes)
+    return [shape.format(name=name, year=year) for name, year in zip(names, years, strict=True)]
 
 
 def _count(web: Web, rng: Random) -> Document:

@@ -1,5 +1,6 @@
 """Makes the tiny base model that ships with the package: corpus of other webs, tokenizer, pre-training."""
 
+from array import array
 from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import product
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 
 REPRODUCED_SEEDS = (7, 8, 17, 18, 27, 28)
 """Seeds of the default webs and of those of `webdancer reproduce`."""
-_MAX_TOKENS = 640
+_MAX_TOKENS = 1024
 _NUM_TOKENIZER_WEBS = 12
-_NUM_VALIDATION = 300
+_NUM_VALIDATION = 150
 
 
 def make_base(
@@ -100,5 +101,5 @@ def encode(tokenizer: "PreTrainedTokenizerFast", many: Sequence[Document]) -> "l
             if head:
                 mask[-len(newline) :] = [False] * len(newline)
         mask[0] = False  # nothing comes before it
-        exercises.append(Exercise(ids[:_MAX_TOKENS], mask[:_MAX_TOKENS]))
+        exercises.append(Exercise(array("i", ids[:_MAX_TOKENS]), array("b", mask[:_MAX_TOKENS])))
     return exercises

@@ -14,7 +14,7 @@ from webdancer.pipeline.base_web import Document, Turn, Web
 from webdancer.scribe.claims import HEDGES, NOUNS
 from webdancer.scribe.knowledge import Knowledge, shared_members
 from webdancer.scribe.logical import Count, Expr, Intersect, ListOf, LogicalForm, Lookup, Name
-from webdancer.scribe.question import write_goal, write_list, write_noun, write_question
+from webdancer.scribe.question import write_goal, write_list, write_noun, write_question, write_years
 from webdancer.scribe.reader import Fact, Listing, Reading
 from webdancer.scribe.relations import LISTS, RELATIONS
 from webdancer.scribe.statements import state
@@ -57,7 +57,7 @@ def plan(web: Web, rng: Random) -> Document:
         found = _find(outcome.missing, form, web, knowledge, rng)
         if found is None or outcome.missing is None:
             return []
-        need = rng.choice(_NEXT if summary else _FIRST).format(what=_noun(outcome.missing))
+        need = rng.choice(_NEXT if summary else _FIRST).format(what=_noun(outcome.missing, form))
         turns.append(Turn("assistant", _sentences(summary, need)))
         query = _query(outcome.missing)
         if query and rng.random() < 0.3:
@@ -71,8 +71,11 @@ def _sentences(*parts: str) -> str:
     return " ".join(part for part in parts if part)
 
 
-def _noun(missing: Lookup | ListOf) -> str:
-    return write_noun(missing, Random(0)) if isinstance(missing, Lookup) else write_list(missing, Random(0))
+def _noun(missing: Lookup | ListOf, form: LogicalForm) -> str:
+    """What is missing as a noun phrase, with the years where they count."""
+    if isinstance(missing, Lookup):
+        return write_noun(missing, Random(0))
+    return write_list(missing, Random(0)) + (write_years(form) if isinstance(form, Count) else "")
 
 
 def _query(missing: Lookup | ListOf) -> str:

@@ -2,7 +2,8 @@
 
 `base`, `sft`, `sft_more` and `rl` answer the questions of a web that nothing was trained on, greedily and at the paper's
 temperature. `sft_more` is the control: the time that RL took is spent on rejection sampling and further SFT instead (half
-of it on rollouts of the SFT policy on RL's own questions, half on training with those that were right). Scores are
+of it on rollouts of the SFT policy on RL's own questions, half on training with those that were right, mixed with SFT's own
+trajectories: without these it forgot more than it gained). Scores are
 normalised exact match, not the reward's judge. `OUT/summary.json` gets one entry a seed, `OUT/results.md` the tables.
 """
 
@@ -82,7 +83,7 @@ async def _run_seed(path: Path, config: Config) -> SeedFigures:
 
 
 async def _train_more(run: RunFolder, *, budget_s: float) -> None:
-    """Spend RL's time on further SFT with the SFT policy's own right trajectories."""
+    """Spend RL's time on further SFT: the SFT policy's own right trajectories, and those that it was trained on."""
     from webdancer.train.sft import train_sft
 
     config, path, began = run.config, run.path, time.monotonic()
@@ -98,15 +99,16 @@ async def _train_more(run: RunFolder, *, budget_s: float) -> None:
         raise TrainError(
             f"{path}: the SFT policy solved none of RL's questions within {budget_s / 2:.0f} s; nothing to train on"
         )
+    trajectories = [*read_records(path / "sft.jsonl", Trajectory), *right]
     # As many epochs as the time left allows, at the speed that SFT had here; the best validation keeps its weights.
     steps = [json.loads(line) for line in (path / "sft" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     tokens_per_s = sum(step["tokens"] for step in steps) / steps[-1]["seconds"]
-    num_tokens = sum(trajectory.num_tokens for trajectory in right)
-    num_epochs = max(0.5, (began + budget_s - time.monotonic()) * tokens_per_s / num_tokens)
+    num_tokens = len(trajectories) * sum(trajectory.num_tokens for trajectory in right) / len(right)
+    num_epochs = max(0.1, (began + budget_s - time.monotonic()) * tokens_per_s / num_tokens)
     rate = config.sft.learning_rate / 2
     update = {"num_epochs": num_epochs, "learning_rate": rate, "patience": 1000}
     train_sft(
-        right,
+        trajectories,
         base=path / "sft",
         out=path / "sft_more",
         settings=config.sft.model_copy(update=update),

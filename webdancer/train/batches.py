@@ -26,7 +26,7 @@ class Trainable(Protocol):
     @property
     def token_ids(self) -> Sequence[int]: ...
     @property
-    def mask(self) -> Sequence[bool]: ...
+    def mask(self) -> Sequence[int]: ...  # bools, or 0 and 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ class Exercise(NamedTuple):
     """One document: all its tokens, and which of them the model learns to predict."""
 
     token_ids: Sequence[int]
-    mask: Sequence[bool]
+    mask: Sequence[int]
 
 
 def new_model(settings: PretrainSettings, *, vocab_size: int, seed: int) -> Qwen3ForCausalLM:
@@ -45,7 +45,7 @@ def new_model(settings: PretrainSettings, *, vocab_size: int, seed: int) -> Qwen
         hidden_size=settings.hidden_size,
         num_hidden_layers=settings.num_layers,
         num_attention_heads=settings.hidden_size // _HEAD_DIM,
-        num_key_value_heads=1,
+        num_key_value_heads=settings.hidden_size // _HEAD_DIM,  # heads that share keys copy worse
         head_dim=_HEAD_DIM,
         intermediate_size=settings.intermediate_size,
         tie_word_embeddings=True,
