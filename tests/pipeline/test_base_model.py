@@ -79,7 +79,7 @@ def test_answers_and_pages_are_learnt_tasks_are_not():
     )
     assert "".join(shown).strip("-") == "Ana<|im_end|>"
     assert tokenizer.decode(list(second.token_ids)) == "A page.<|endoftext|>"
-    assert second.mask == [False, *[True] * (len(second.mask) - 1)]
+    assert list(second.mask) == [False, *[True] * (len(second.mask) - 1)]
 
 
 class StoppedError(Exception):
