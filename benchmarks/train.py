@@ -35,7 +35,8 @@ from typing import Any
 from webdancer.train.model import resolve_base
 
 Json = dict[str, Any]
-OUT = Path(__file__).parent / "out"
+ROOT = Path(__file__).resolve().parent.parent
+OUT = ROOT / "benchmarks" / "out"
 MAX_LEAKAGE = 0.1
 START: Json = {"precision": "autocast", "attention": "sdpa", "compile": False}
 """TRL's own defaults."""
@@ -63,14 +64,15 @@ class Machine:
     def __init__(self, *, threads: int) -> None:
         fixed = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
         quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "TRL_EXPERIMENTAL_SILENCE": "1"}
-        self._environment = {**os.environ, **fixed, **quiet}
+        found = {"PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
+        self._environment = {**os.environ, **fixed, **quiet, **found}
 
     def run(self, side: str, *, limit_s: float = 3600.0, **arguments: Any) -> Json:
         """A job's result; `{"error": …}` where it failed or was not done in time."""
         with tempfile.TemporaryDirectory() as folder:
             job, result = Path(folder) / "job.json", Path(folder) / "result.json"
             job.write_text(json.dumps({"side": side, "out": f"{folder}/out", **arguments}))
-            command = [sys.executable, str(Path(__file__).with_name("train_sides.py")), str(job), str(result)]
+            command = [sys.executable, "-m", "benchmarks.train_sides", str(job), str(result)]
             try:
                 done = subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=limit_s)
             except subprocess.TimeoutExpired:
