@@ -56,6 +56,15 @@ def test_documents_bear_no_name_of_a_default_web_and_no_turn_of_an_agent():
     assert_separate(shared[0])
 
 
+def test_half_of_the_dialogues_are_long_and_take_turns():
+    web = clean_web(FIRST_SEED, 120)
+    dialogues = [d for d in documents(web, Random(3), 120) if d[0].role != "text"]
+    for dialogue in dialogues:
+        assert [turn.role for turn in dialogue] == ["user", "assistant"] * (len(dialogue) // 2)
+    long = [d for d in dialogues if sum(len(turn.text) for turn in d) >= 2200]
+    assert 0.35 < len(long) / len(dialogues) < 0.65
+
+
 @pytest.mark.slow
 def test_no_document_of_any_web_bears_a_name_of_a_default_web():
     for seed in web_seeds(PretrainSettings()):
