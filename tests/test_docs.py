@@ -55,7 +55,7 @@ def test_shown_settings_are_valid() -> None:
 
 def test_shipped_settings_are_valid() -> None:
     shipped = {path.name: load_config(path) for path in (ROOT / "configs").glob("*.toml")}
-    assert set(shipped) == {"tiny.toml", "small.toml", "paper.toml"}
+    assert set(shipped) == {"tiny.toml", "reproduce.toml", "small.toml", "paper.toml"}
 
 
 @pytest.mark.parametrize("name", TEXT)

@@ -1,7 +1,7 @@
 """Scores against values computed by hand or taken from tables."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from webdancer.eval.metrics import score, score_by, wilson_interval
@@ -16,6 +16,7 @@ def test_wilson_interval_agrees_with_published_values() -> None:
     assert wilson_interval(1, 29) == pytest.approx((0.0061, 0.1718), abs=5e-5)
 
 
+@example(0, 125)
 @given(st.integers(0, 500), st.integers(1, 500))
 def test_interval_holds_the_share(num_correct: int, extra: int) -> None:
     num_questions = num_correct + extra

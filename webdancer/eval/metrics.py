@@ -29,7 +29,9 @@ def wilson_interval(num_correct: int, num_questions: int) -> tuple[float, float]
     centre = share + z2 / (2 * num_questions)
     spread = _Z95 * math.sqrt(share * (1 - share) / num_questions + z2 / (4 * num_questions * num_questions))
     scale = 1 + z2 / num_questions
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+    # At 0 and 1 the two terms cancel but for rounding: an end never crosses the share, nor leaves [0, 1].
+    low, high = min(share, (centre - spread) / scale), max(share, (centre + spread) / scale)
+    return max(0.0, low), min(1.0, high)
 
 
 def score(outcomes: Sequence[bool]) -> Score:
