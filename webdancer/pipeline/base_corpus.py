@@ -21,6 +21,7 @@ from webdancer.scribe.reader import Fact, read_page
 from webdancer.scribe.relations import RELATIONS
 from webdancer.scribe.statements import state
 from webdancer.scribe.summariser import summarise
+from webdancer.scribe.thoughts import compare_lists
 from webdancer.web.protocol import SearchHit
 
 _MAX_PAGE_CHARS = 900
@@ -28,6 +29,8 @@ _PAGES = 0.06
 """Share of documents that are pages."""
 _LONG, _LONG_CHARS = 0.5, 2200
 """Share of dialogues that go on with other exercises, and for how long."""
+_ADJACENT = 0.3
+"""Share of pairs of lists that stand side by side."""
 _SYLLABLES = [c + v for c in "bdfgklmnprstvz" for v in "aeiou"]
 
 
@@ -54,8 +57,8 @@ def _exercise(web: Web, rng: Random) -> Document:
         (0.06, _recall),
         (0.10, _find_result),
         (0.08, _find_post),
-        (0.40, plan),
-        (0.10, _in_both),
+        (0.36, plan),
+        (0.14, _in_both),
         (0.04, _count),
         (0.06, _quote),
         (0.03, _copy),
@@ -75,7 +78,7 @@ def tokenizer_texts(web: Web, rng: Random) -> list[str]:
         texts.append(f'{{"name": "search", "arguments": {{"query": ["{query}"]}}}}')
         texts.append(f'{{"name": "visit", "arguments": {{"url": "{url}", "goal": "{goal}"}}}}')
         texts.append(f"I need {noun} first. Now I need {noun}. A post says that {_told(fact, rng)}")
-        texts.append(f"I open “{name}”. The answer is {fact.value.text}. Only {name} stands in both lists.")
+        texts.append(f"I open “{name}”. The answer is {fact.value.text}. In both lists? {name}: yes.")
     return texts
 
 
@@ -197,11 +200,14 @@ def _find_post(web: Web, rng: Random) -> Document:
 
 
 def _in_both(web: Web, rng: Random) -> Document:
-    """What stands in two lists."""
+    """What stands in two lists, mostly with other exercises between the two."""
     left = rng.choice(web.lists)
-    right = rng.choice([item for item in web.lists if item.kind == left.kind])
+    others = [item for item in web.lists if item.kind == left.kind and item.holder != left.holder]
+    if not others:
+        return []
+    right = rng.choice(others)
     shared = [name.text for name in shared_members(left, right)]
-    if left == right or len(shared) != 1:
+    if len(shared) != 1:
         names = [member.name.text for member in (*left.members, *right.members)]
         names = list(dict.fromkeys(names))
         if len(names) < 3:
@@ -219,11 +225,15 @@ def _in_both(web: Web, rng: Random) -> Document:
     halves = [half[:MAX_LIST] for half in halves]
     if any(common not in half for half in halves):
         return []
-    first, second = ("\n".join(_list_lines(half, rng)) for half in halves)
-    heads = (write_list(ListOf(item.kind, item.holder), Random(0)) for item in (left, right))
-    return _dialogue(
-        f"{next(heads)}:\n{first}\n{next(heads)}:\n{second}", [("In both?", f"Only {common} stands in both lists.")]
-    )
+    heads = [write_list(ListOf(item.kind, item.holder), Random(0)) for item in (left, right)]
+    first, second = (f"{head}:\n" + "\n".join(_list_lines(half, rng)) for head, half in zip(heads, halves, strict=True))
+    found = compare_lists(halves[1], common)
+    if rng.random() < _ADJACENT:
+        return _dialogue(f"{first}\n{second}", [("Compare.", found)])
+    turns = _dialogue(first, [("How many?", f"The list of {heads[0]} has {len(halves[0])} entries.")])
+    for _ in range(rng.randint(1, 2)):
+        turns += rng.choice((_recall, _find_result, _find_post))(web, rng)
+    return turns + _dialogue(second, [("Compare.", found)])
 
 
 def _list_lines(names: Sequence[str], rng: Random) -> list[str]:

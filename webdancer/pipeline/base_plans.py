@@ -19,6 +19,7 @@ from webdancer.scribe.reader import Fact, Listing, Reading
 from webdancer.scribe.relations import LISTS, RELATIONS
 from webdancer.scribe.statements import state
 from webdancer.scribe.summariser import summarise
+from webdancer.scribe.thoughts import compare_lists
 
 MAX_EVIDENCE = 300
 _MAX_STEPS = 8
@@ -28,10 +29,11 @@ _ANSWER = ("The answer is {answer}.", "So the answer is {answer}.")
 
 
 class _Found(NamedTuple):
-    """What the user reports of one step: the whole report, and its summary sentence."""
+    """What the user reports of one step: the whole report, its summary sentence, and the entries of the list in it."""
 
     report: str
     summary: str
+    entries: tuple[str, ...] = ()
 
 
 def claim_of(fact: Fact) -> str:
@@ -46,13 +48,16 @@ def plan(web: Web, rng: Random) -> Document:
         return []
     knowledge = Knowledge(use_lists_backwards=True)
     turns = [Turn("user", f"Question: {write_question(form, rng)}")]
-    summary = ""
+    summary, lists = "", list[Sequence[str]]()
     for _ in range(_MAX_STEPS):
         outcome = knowledge.work_off(form)
         if outcome.value is not None:
-            answer = outcome.value.text
-            only = f"Only {answer} stands in both lists." if isinstance(form, Intersect) else ""
-            turns.append(Turn("assistant", _sentences(summary, only, rng.choice(_ANSWER).format(answer=answer))))
+            answer, compared = outcome.value.text, ""
+            if isinstance(form, Intersect):
+                if len(lists) < 2 or any(answer not in entries for entries in lists):  # cut off
+                    return []
+                compared = compare_lists(lists[-1], answer)
+            turns.append(Turn("assistant", _sentences(summary, compared, rng.choice(_ANSWER).format(answer=answer))))
             return turns
         found = _find(outcome.missing, form, web, knowledge, rng)
         if found is None or outcome.missing is None:
@@ -64,6 +69,7 @@ def plan(web: Web, rng: Random) -> Document:
             turns += [Turn("user", "Query?"), Turn("assistant", query)]
         turns.append(Turn("user", found.report))
         summary = found.summary
+        lists += [found.entries] if found.entries else []
     return []
 
 
@@ -115,16 +121,17 @@ def report_list(listing: Listing, first: int | None, last: int | None) -> _Found
     form = Count(ListOf(listing.kind, listing.holder), first, last)
     found = summarise(write_goal(form, Random(0)), listing.holder.text, text)
     evidence = cut_evidence(found.evidence, max_chars=MAX_EVIDENCE)
-    return _Found(format_report_brief(evidence, found.summary), found.summary)
+    entries = tuple(member.name.text for member in listing.members if member.name.text in evidence)
+    return _Found(format_report_brief(evidence, found.summary), found.summary, entries)
 
 
 def _question(web: Web, rng: Random) -> LogicalForm | None:
     draw = rng.random()
-    if draw < 0.55:
+    if draw < 0.45:
         return _chain(web, rng)
     if not web.lists:
         return None
-    if draw < 0.7:
+    if draw < 0.6:
         return _count(web, rng)
     return _intersection(web, rng)
 

@@ -6,14 +6,16 @@ wording is longer than nine words without a name in it, so that a long episode d
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 
 from webdancer.scribe.logical import Count, Expr, Intersect, ListOf, LogicalForm, Lookup, Name, depth
 from webdancer.scribe.mentions import base_name
-from webdancer.scribe.observations import Episode, Turn
+from webdancer.scribe.observations import Episode, Turn, title_of
 from webdancer.scribe.planner import Move, Plan, Step, is_page_of, same_step
 from webdancer.scribe.question import write_list, write_name, write_noun, write_years
+from webdancer.scribe.reader import read_page
 from webdancer.scribe.relations import RELATIONS
 
 _BELIEVED = "A post says that {claim}."
@@ -127,9 +129,8 @@ def _recall(episode: Episode) -> str:
 def _look_ahead_briefly(plan: Plan, episode: Episode, rng: Random) -> list[str]:
     """What comes next, in one sentence."""
     if plan.move is Move.ANSWER:
-        if isinstance(plan.form, Intersect) and not plan.is_guess:
-            return [f"Only {plan.answer} stands in both lists."]
-        return [rng.choice(_SHORT_GUESS if plan.is_guess else _SHORT_ANSWER).format(answer=plan.answer)]
+        compared = _compare(plan, episode)
+        return [compared, rng.choice(_SHORT_GUESS if plan.is_guess else _SHORT_ANSWER).format(answer=plan.answer)]
     if plan.step is None:
         return _without_step(plan)
     if plan.move is Move.VISIT:
@@ -144,7 +145,7 @@ def _look_ahead(plan: Plan, episode: Episode, rng: Random) -> list[str]:
     """What comes next, with how it fits into the whole."""
     if plan.move is Move.ANSWER:
         wording = rng.choice(_GUESS if plan.is_guess else _ANSWER).format(answer=plan.answer)
-        return [*_prove(plan), wording]
+        return [*_prove(plan, episode), wording]
     if plan.step is None:
         return _without_step(plan)
     what, name = noun(plan.step), _name(plan.step)
@@ -169,17 +170,41 @@ def _without_step(plan: Plan) -> list[str]:
     return [f"“{plan.title}” may tell it; I read that page."]
 
 
-def _prove(plan: Plan) -> list[str]:
+def _prove(plan: Plan, episode: Episode) -> list[str]:
     """How the answer follows where no page says it in so many words."""
     form = plan.form
     if plan.is_guess:
         return []
     if isinstance(form, Intersect):
-        return [f"Only {plan.answer} stands in both lists."]
+        return [_compare(plan, episode)]
     if isinstance(form, Count):
         counted = "I counted those of the years asked for" if form.first or form.last else "I counted its entries"
         return [f"{counted}: {plan.answer}."]
     return ["Every step has been read on a page."] if plan.is_proven else []
+
+
+def _compare(plan: Plan, episode: Episode) -> str:
+    """The list that was read last, entry by entry, down to the one that the other list has too; empty if none is asked for."""
+    if plan.is_guess or not isinstance(plan.form, Intersect):
+        return ""
+    names: Sequence[str] = ()
+    for report in episode.turns[-1].reports:
+        title = episode.titles.get(report.url) or title_of(report.url)
+        reading = read_page(title, f"{report.summary}\n{report.evidence}")
+        for listing in reading.lists:
+            members = [member.name.text for member in listing.members]
+            names = members if plan.answer in members else names
+    return compare_lists(names, plan.answer)
+
+
+def compare_lists(names: Sequence[str], common: str) -> str:
+    """A walk down the `names` of one list to the one that another list has in common with it.
+
+    A look at each entry in turn asks less of a small model than the answer at once: that a name has come before can be
+    told at its last letter, but not before its first.
+    """
+    before = names[: names.index(common)] if common in names else ()
+    return " ".join(["In both lists?", *(f"{name}: no." for name in before), f"{common}: yes."])
 
 
 def _check(plan: Plan, episode: Episode) -> str:
