@@ -1,5 +1,6 @@
 """The tiny base model: what it is trained on, and that its training can be interrupted."""
 
+import re
 from pathlib import Path
 from random import Random
 
@@ -63,6 +64,20 @@ def test_half_of_the_dialogues_are_long_and_take_turns():
         assert [turn.role for turn in dialogue] == ["user", "assistant"] * (len(dialogue) // 2)
     long = [d for d in dialogues if sum(len(turn.text) for turn in d) >= 2200]
     assert 0.35 < len(long) / len(dialogues) < 0.65
+
+
+def test_compared_lists_have_one_entry_in_common():
+    web, rng = clean_web(FIRST_SEED, 300), Random(4)
+    dialogues = [d for d in documents(web, rng, 800) if d[0].text.endswith(("How many?", "Compare."))]
+    dialogues = [d for d in dialogues if [turn.text.endswith("Compare.") for turn in d].index(True) == len(d) - 2]
+    assert len(dialogues) > 20
+    assert 0.1 < sum(len(d) == 2 for d in dialogues) / len(dialogues) < 0.7  # side by side
+    for dialogue in dialogues:
+        material = [turn.text for turn in dialogue[:-1] if turn.role == "user"]
+        entries = re.findall(r"([^:?]+): (no|yes)\.", dialogue[-1].text)
+        for name, verdict in entries:
+            rows = sum(name.strip() in re.split(r"- | \| | \(", row) for row in "\n".join(material).splitlines())
+            assert rows == (2 if verdict == "yes" else 1), (name, dialogue)
 
 
 @pytest.mark.slow

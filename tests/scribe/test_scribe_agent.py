@@ -99,6 +99,21 @@ async def test_a_page_is_visited_before_its_fact_is_used() -> None:
     assert trajectory.steps[1].arguments["url"] == url_of("Pavel Ros")
 
 
+@pytest.mark.parametrize("mode", list(CotMode))
+async def test_two_lists_are_compared_entry_by_entry(mode: CotMode) -> None:
+    question = "Which film directed by the spouse of Rosa Lind features the spouse of Mira Solt in its cast?"
+    trajectory = await run(question, mode=mode)
+    thought = trajectory.steps[-1].thought
+    entries = re.findall(r"([\w ]+): (no|yes)\.", thought.partition("In both lists?")[2])
+    assert [verdict for _, verdict in entries] == [*["no"] * (len(entries) - 1), "yes"]
+    assert entries[-1][0].strip() == trajectory.answer
+    shown = [step.observation or "" for step in trajectory.steps if step.tool == "visit"]
+    others = "\n".join(shown[:-1])
+    for name, verdict in entries:
+        assert name.strip() in shown[-1]
+        assert (name.strip() in others) is (verdict == "yes")
+
+
 async def test_no_call_is_made_twice() -> None:
     trajectory = await run(
         "In which country was the author of the novel on which the film Night of Velda is based born?"
