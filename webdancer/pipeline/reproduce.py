@@ -70,7 +70,7 @@ async def _run_seed(path: Path, config: Config) -> SeedFigures:
     run = RunFolder(path, config)
     if not run.is_done("sft_more"):
         with run.stage("sft_more"):
-            await _train_more(run, budget_s=run.seconds()["rl"])
+            await _train_more(run, budget_s=max(run.seconds()["rl"], _training_seconds(path / "rl")))
     if not run.is_done("comparison"):
         with run.stage("comparison"):
             for temperature in TEMPERATURES:
@@ -80,6 +80,15 @@ async def _run_seed(path: Path, config: Config) -> SeedFigures:
                 await evaluate_systems(path, here, sites(run)[-1].snapshot, suffix=f"@{temperature:g}")
     world_seeds = (config.world.seed, config.world.heldout_seed)
     return figures_of(path, seed=config.seed, world_seeds=world_seeds, seconds=run.seconds())
+
+
+def _metrics(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def _training_seconds(folder: Path) -> float:
+    """What its steps took; unlike a stage's seconds they also count the attempts that were killed."""
+    return _metrics(folder)[-1]["seconds"]
 
 
 async def _train_more(run: RunFolder, *, budget_s: float) -> None:
@@ -101,8 +110,7 @@ async def _train_more(run: RunFolder, *, budget_s: float) -> None:
         )
     trajectories = [*read_records(path / "sft.jsonl", Trajectory), *right]
     # As many epochs as the time left allows, at the speed that SFT had here; the best validation keeps its weights.
-    steps = [json.loads(line) for line in (path / "sft" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    tokens_per_s = sum(step["tokens"] for step in steps) / steps[-1]["seconds"]
+    tokens_per_s = sum(step["tokens"] for step in _metrics(path / "sft")) / _training_seconds(path / "sft")
     num_tokens = len(trajectories) * sum(trajectory.num_tokens for trajectory in right) / len(right)
     num_epochs = max(0.1, (began + budget_s - time.monotonic()) * tokens_per_s / num_tokens)
     rate = config.sft.learning_rate / 2
