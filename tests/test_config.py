@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from webdancer.config import Config, load_config, parse_config
+from webdancer.config import Config, EndpointSettings, load_config, parse_config
 from webdancer.errors import ConfigError
 from webdancer.records import CotMode
+from webdancer.settings_text import settings_toml
 
 
 def write(folder: Path, text: str) -> Path:
@@ -143,3 +144,20 @@ def test_a_bare_name_is_a_packaged_configuration(tmp_path: Path, monkeypatch: py
     assert load_config(Path("small")).seed == 9
     with pytest.raises(ConfigError, match=r"cannot read the config file tinny: .*did you mean tiny"):
         load_config(Path("tinny"))
+
+
+def test_all_settings_print_as_toml_that_reads_back(tmp_path: Path) -> None:
+    tiny = load_config(Path("tiny"))
+    endpoint = EndpointSettings(base_url="http://x/v1", model='a "b" \\ ü', max_tokens=3)
+    config = tiny.model_copy(
+        update={
+            "crawl": tiny.crawl.model_copy(update={"urls": ("http://a/",), "resolve": {"a.example": "127.0.0.1:1"}}),
+            "llm": tiny.llm.model_copy(update={"judge": endpoint}),
+        }
+    )
+    for settings in (Config(), tiny, config):
+        text = settings_toml(settings)
+        assert load_config(write(tmp_path, text)) == settings
+    assert "# Tokens of one episode.\nmax_context = 2048  # ≥ 64\n" in text
+    assert "# [llm.critic] may be a section of its own" in text
+    assert "# importance_cap =  # > 0" in text

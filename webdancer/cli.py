@@ -291,7 +291,9 @@ def ask(
     ] = None,
     heldout: Annotated[bool, typer.Option("--heldout", help="Search the run's held-out web.")] = False,
     config: ConfigOption = None,
-    mode: Annotated[CotMode, typer.Option(help="Short or long chains of thought.")] = CotMode.SHORT,
+    mode: Annotated[
+        CotMode | None, typer.Option(help="Short or long chains of thought; by default as sampled.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Answer a question, showing every step. The settings are those of --config, else of the run."""
@@ -308,7 +310,7 @@ def ask(
             snapshot or run / ("heldout_snapshot" if heldout else "snapshot"),
             settings,
             model=model,
-            mode=mode,
+            mode=mode or settings.sample.mode,
             show_steps=not as_json,
         ),
         resumable=False,
@@ -331,6 +333,14 @@ def serve(
 
     settings = load_config(config) if config else None
     _run(serve_model(model, host=host, port=port, config=settings), resumable=False)
+
+
+@app.command()
+def settings(config: ConfigOption = None) -> None:
+    """Print all settings with their explanations, as TOML to copy from: the defaults, or those of --config."""
+    from webdancer.settings_text import settings_toml
+
+    typer.echo(settings_toml(load_config(config) if config else Config()), nl=False)
 
 
 @app.command(name="import")

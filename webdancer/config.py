@@ -21,7 +21,7 @@ _PACKAGED = Path(__file__).parent / "configs"
 class Settings(BaseModel):
     """Base of all sections: frozen, no unknown keys, no silent conversions between types."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class WorldSettings(Settings):

@@ -1,15 +1,15 @@
 """A run's folder: its settings, its manifest, and which stages are done.
 
-A folder belongs to one configuration; only the settings of training and evaluation may change while these are still to come.
-Every stage is resumable by itself; the manifest only remembers which ones are complete, so that they are not looked at again,
-and how many seconds they took over all attempts.
+A folder belongs to one configuration; only the settings of stages that are still to come may change. Every stage is
+resumable by itself; the manifest only remembers which ones are complete, so that they are not looked at again, and how many
+seconds they took over all attempts. Who deletes the folder of a training or of the evaluation has that stage done again.
 """
 
 import json
 import platform
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,6 +26,14 @@ _LIBRARIES = ("accelerate", "aiohttp", "openai", "pydantic", "tantivy", "torch",
 
 
 _CHANGEABLE = {
+    "synth": "synth",
+    "sample": "sample",
+    "sample.sft_share": "synth",
+    "agent": "sample",
+    "llm": "sample",
+    "llm.default": "synth",
+    "llm.writer": "synth",
+    "llm.rewriter": "synth",
     "funnel": "sample",
     "policy": "rl",
     "policy.base": "sft",
@@ -35,9 +43,17 @@ _CHANGEABLE = {
     "rl": "rl",
     "eval": "eval",
 }
-"""Sections and single settings, each with the stage up to which it may change."""
+"""Sections and single settings, each with the stage up to which it may change; what is not named never may."""
+_FREE = {
+    *("base_url", "api_key_env", "timeout_s", "max_attempts", "max_concurrent", "requests_per_minute"),
+    *("policy.device", "policy.num_threads", "policy.max_batch"),
+    *("synth.concurrency", "sample.concurrency", "rl.concurrency", "eval.concurrency"),
+}
+"""Settings that may change at any time: of any endpoint where it is reached and how often it is asked, and how many at once."""
 _KEEPS_STATE = ("sft", "rl")
 """Stages that check for themselves whether what they have begun goes on under other settings."""
+_OWN_FOLDER = ("sft", "rl", "eval")
+"""Stages whose output is all in the folder of their name; each is made from those before it."""
 
 
 class StageEntry(BaseModel):
@@ -71,22 +87,52 @@ class RunFolder:
             self._save()
         else:
             self.manifest = found
+            self._reopen_deleted()
             differences = _differences(found.config.model_dump(mode="json"), config.model_dump(mode="json"))
             late = ", ".join(difference for key, difference in differences.items() if not self._may_change(key))
             if late:
                 raise ConfigError(
                     f"{path} holds a run with other settings ({late}); give another folder, or delete it to start again"
+                    + self._what_to_delete(differences)
                 )
             if differences:
                 self.manifest = found.model_copy(update={"config": config})
                 self._save()
 
+    def _reopen_deleted(self) -> None:
+        """Forget that a stage is done whose folder is gone, and all stages after it."""
+        done = self.manifest.stages
+        gone = next((stage for stage in _OWN_FOLDER if self.is_done(stage) and not (self.path / stage).exists()), None)
+        if gone is None:
+            return
+        later = list(done)[list(done).index(gone) + 1 :]
+        left = [name for name in dict.fromkeys([*later, "eval"]) if (self.path / name).exists()]
+        if left:
+            raise ConfigError(
+                f"{self.path / gone} is gone, but {' and '.join(left)} beside it stem from it; delete them too, and the "
+                f"run goes on from the stage {gone!r}"
+            )
+        for name in (gone, *later):
+            del done[name]
+        self._save()
+
     def _may_change(self, key: str) -> bool:
         """Whether a setting, `section.name`, is of a stage that is still to come."""
-        stage = _CHANGEABLE.get(key) or _CHANGEABLE.get(key.partition(".")[0])
+        if key in _FREE or (key.startswith("llm.") and key.rpartition(".")[2] in _FREE):
+            return True
+        stage = _stage_of(key)
         if stage is None:
             return False
         return not self.is_done(stage) if stage in _KEEPS_STATE else stage not in self.manifest.stages
+
+    def _what_to_delete(self, keys: Iterable[str]) -> str:
+        """Where the late settings are all of training and evaluation: which folders bring them back."""
+        stages = {_stage_of(key) for key in keys if not self._may_change(key)}
+        if not stages <= set(_OWN_FOLDER):
+            return ""
+        first = min(_OWN_FOLDER.index(stage) for stage in stages if stage is not None)
+        folders = [name for name in (*_OWN_FOLDER[first:], "sft_more") if (self.path / name).exists()]
+        return f" (to do these stages again, delete {' and '.join(folders)} in it)" if folders else ""
 
     def _save(self) -> None:
         if is_first_process():
@@ -104,6 +150,7 @@ class RunFolder:
     def stage(self, name: str) -> Iterator[None]:
         """Time a stage; it counts as done once the block ends without an error."""
         entry = self.manifest.stages.setdefault(name, StageEntry())
+        self._save()  # a stage that is killed has begun
         start = time.perf_counter()
         try:
             yield
@@ -130,6 +177,15 @@ def read_manifest(path: Path) -> Manifest | None:
         raise ConfigError(
             f"{file} is no manifest of this version ({where}: {first['msg']}); give another folder, or delete it to start again"
         ) from None
+
+
+def _stage_of(key: str) -> str | None:
+    """The stage up to which a setting may change, by the longest name in `_CHANGEABLE` that it begins with."""
+    while key:
+        if key in _CHANGEABLE:
+            return _CHANGEABLE[key]
+        key = key.rpartition(".")[0]
+    return None
 
 
 def _versions() -> dict[str, str]:
