@@ -37,7 +37,8 @@ from webdancer.pipeline.models import open_models
 from webdancer.pipeline.toolbox import make_toolbox
 from webdancer.records import QA, CotMode
 from webdancer.store import read_records
-from webdancer.train.engine import Engine, EngineStats, Generation, TokenSampling, TorchEngine
+from webdancer.train.engine import EngineStats, Generation, TokenSampling, TorchEngine
+from webdancer.train.generation import Engine
 from webdancer.train.policy import EnginePolicy
 from webdancer.train.tokens import ChatTokens
 from webdancer.train.tool_cache import CachedToolbox

@@ -17,7 +17,7 @@ from webdancer.pipeline.models import open_models
 from webdancer.pipeline.toolbox import make_toolbox
 from webdancer.records import QA
 from webdancer.store import read_records
-from webdancer.train.engine import Engine, Generation, TokenSampling
+from webdancer.train.generation import Engine, Generation, TokenSampling
 from webdancer.train.policy import EnginePolicy
 from webdancer.train.rl import RlProgress, train_rl
 from webdancer.train.rollout import Draw, QuestionOrder, Roller, Rollout

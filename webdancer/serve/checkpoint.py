@@ -14,7 +14,7 @@ from webdancer.llm.protocol import ChatReply, Message, SampledToken, Sampling
 from webdancer.records import Usage
 
 if TYPE_CHECKING:
-    from webdancer.train.engine import TorchEngine
+    from webdancer.train.generation import TrainableEngine
     from webdancer.train.tokens import ChatTokens
 
 _TURN_ENDS = ("<|im_end|>",)
@@ -25,7 +25,7 @@ _TEXT_ENDS = (*_TURN_ENDS, "<|endoftext|>")
 class ServedCheckpoint:
     """A running engine behind the chat protocol and the protocol of bare completions."""
 
-    def __init__(self, tokens: "ChatTokens", engine: "TorchEngine", *, name: str) -> None:
+    def __init__(self, tokens: "ChatTokens", engine: "TrainableEngine", *, name: str) -> None:
         self.name = name
         self._tokens, self._engine = tokens, engine
         self._numbers = itertools.count()
@@ -57,7 +57,7 @@ class ServedCheckpoint:
         return await self._generate(list(prompt), sampling, ends=_TEXT_ENDS)
 
     async def _generate(self, ids: list[int], sampling: Sampling, *, ends: Sequence[str], given: str = "") -> ChatReply:
-        from webdancer.train.engine import TokenSampling
+        from webdancer.train.generation import TokenSampling
 
         if not ids:
             raise BadRequestError("got an empty prompt, expected at least one token")

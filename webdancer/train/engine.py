@@ -26,19 +26,19 @@ from transformers import PreTrainedModel
 from webdancer.errors import ConfigError, ContextFullError
 from webdancer.train.cache_rows import CacheRows
 from webdancer.train.drafts import Drafter, salt_of
-from webdancer.train.generation import Engine, EngineStats, Generation, Request, TokenSampling
+from webdancer.train.generation import EngineStats, Generation, Request, TokenSampling, TrainableEngine
 from webdancer.train.packing import Piece, Queries
 from webdancer.train.qwen import Decoder
 from webdancer.train.sampler import Sampled, mix, sample, uniforms
 
-__all__ = ["Engine", "EngineStats", "Generation", "TokenSampling", "TorchEngine"]
+__all__ = ["EngineStats", "Generation", "TokenSampling", "TorchEngine"]
 
 _log = logging.getLogger(__name__)
 _NUM_TURNS_OF_LOOP = 4
 """Turns that the event loop gets between two steps while an episode waits for its tool: a socket's answer takes several."""
 
 
-class TorchEngine(Engine):
+class TorchEngine(TrainableEngine):
     """The engine in this process. Use it as an async context manager; several times in a row is fine.
 
     Args:

@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, Self
+
+from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,23 @@ class EngineStats:
     prefill_s: float = 0.0
     """A pass that prefills and decodes counts to both, by its tokens."""
     decode_s: float = 0.0
+
+
+class TrainableEngine(Engine, Protocol):
+    """An engine that RL can sample from: it runs while its context is entered, takes over new weights,
+    and counts."""
+
+    stats: EngineStats
+    max_context: int
+    """Tokens of an episode."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, *exception: object) -> None: ...
+
+    def sync(self, model: PreTrainedModel) -> None:
+        """Sample from these weights from now on."""
+        ...
 
 
 @dataclass(eq=False, slots=True)

@@ -16,7 +16,8 @@ from webdancer.config import PolicySettings
 from webdancer.llm.protocol import ChatReply, Message, Sampling
 from webdancer.records import Usage
 from webdancer.synth.seeds import derive_seed
-from webdancer.train.engine import Engine, TokenSampling, TorchEngine
+from webdancer.train.engine import TorchEngine
+from webdancer.train.generation import Engine, TokenSampling, TrainableEngine
 from webdancer.train.model import device_of, open_weights
 from webdancer.train.sampler import turn_seed
 from webdancer.train.tokens import ChatTokens, EpisodeTokens
@@ -132,8 +133,8 @@ def new_engine(
     *,
     device: torch.device,
     deterministic: bool = False,
-) -> TorchEngine:
-    """An engine for a model, as the settings have it.
+) -> TrainableEngine:
+    """An engine for a model, as the settings have it; the one place where the kind of engine is chosen.
 
     Raises:
         ConfigError: the model's architecture is not supported, or the device has no room for the cache.
@@ -157,7 +158,7 @@ class Policy(EnginePolicy):
             other, or the device is missing or has no room for the cache.
     """
 
-    engine: TorchEngine
+    engine: TrainableEngine
 
     def __init__(self, path: str | Path, settings: PolicySettings, *, deterministic: bool = False) -> None:
         if settings.num_threads is not None:

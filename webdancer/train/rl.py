@@ -29,7 +29,7 @@ from webdancer.errors import TrainError
 from webdancer.llm.protocol import ChatModel
 from webdancer.records import QA, Sample
 from webdancer.train.checkpoint import fingerprint, read_state, start_of, write_state
-from webdancer.train.engine import TorchEngine
+from webdancer.train.generation import TrainableEngine
 from webdancer.train.learner import Learner, open_learner
 from webdancer.train.policy import EnginePolicy, new_engine
 from webdancer.train.rl_batch import Collector, RolloutBatch
@@ -150,7 +150,7 @@ class _Training:
     def __init__(
         self,
         learner: Learner,
-        engine: TorchEngine,
+        engine: TrainableEngine,
         toolbox: CachedToolbox,
         roller: Roller,
         order: QuestionOrder,
