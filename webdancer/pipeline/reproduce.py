@@ -1,18 +1,19 @@
 """Does each stage gain what the paper says it gains? The default run over several seeds, with the control that RL needs.
 
 `base`, `sft`, `sft_more` and `rl` answer the questions of a web that nothing was trained on, greedily and at the paper's
-temperature. `sft_more` is the control: the time that RL took is spent on rejection sampling and further SFT instead (half
-of it on rollouts of the SFT policy on RL's own questions, half on training with those that were right, mixed with SFT's own
-trajectories: without these it forgot more than it gained). Scores are
-normalised exact match, not the reward's judge. `OUT/summary.json` gets one entry a seed, `OUT/results.md` the tables.
+temperature. `sft_more` is the control: the time that RL took is spent on rejection sampling and further SFT instead. Half of
+it goes into rollouts of the SFT policy on RL's own questions, half into training with those that were right, mixed with at
+least as many of SFT's own trajectories (without these it forgot more than it gained). Where the validation finds no gain, the
+SFT policy's weights stay. Scores are normalised exact match, not the reward's judge. `OUT/summary.json` gets one entry a seed,
+`OUT/results.md` the tables.
 """
 
 import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from itertools import cycle
+from itertools import count, cycle
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -39,14 +40,16 @@ from webdancer.pipeline.policies import open_policy
 from webdancer.pipeline.run_folder import RunFolder
 from webdancer.pipeline.stages import run_pipeline, sites
 from webdancer.pipeline.toolbox import make_toolbox
-from webdancer.records import QA, Status, Trajectory
+from webdancer.records import QA, CotMode, Status, Trajectory
 from webdancer.store import read_records, write_atomic, write_json, write_records
 from webdancer.synth.bounded import run_bounded
-from webdancer.synth.seeds import derive_seed
+from webdancer.synth.seeds import derive_rng, derive_seed
 from webdancer.web.snapshot import Snapshot
 
 _WORLD_SEEDS = ((7, 8), (17, 18), (27, 28))
-"""Training and held-out web of each seed."""
+"""Training and held-out web of each seed; a fourth seed has the first one's webs again."""
+_RATE_SHARE = 0.25
+"""The control's learning rate as a share of SFT's: it goes on from weights that SFT ended at a twentieth."""
 
 
 async def reproduce(out: Path, config: Config, *, num_seeds: int) -> dict[str, JsonValue]:
@@ -87,20 +90,21 @@ def _metrics(folder: Path) -> list[dict[str, float]]:
 
 
 def _training_seconds(folder: Path) -> float:
-    """What its steps took; unlike a stage's seconds they also count the attempts that were killed."""
+    """What its steps took, also in attempts that were killed (but for the groups of rollouts that a later one took over)."""
     return _metrics(folder)[-1]["seconds"]
 
 
 async def _train_more(run: RunFolder, *, budget_s: float) -> None:
     """Spend RL's time on further SFT: the SFT policy's own right trajectories, and those that it was trained on."""
     from webdancer.train.sft import train_sft
+    from webdancer.train.tool_cache import CachedToolbox
 
     config, path, began = run.config, run.path, time.monotonic()
     shutil.rmtree(path / "sft_more", ignore_errors=True)  # of an attempt that was stopped, with other trajectories
     qas = list(read_records(path / "rl_qa.jsonl", QA))
     with Snapshot.open(path / "snapshot") as snapshot:
         async with open_models(config.llm, mode=config.sample.mode) as models:
-            toolbox = make_toolbox(snapshot, models.summariser, config.agent)
+            toolbox = CachedToolbox(make_toolbox(snapshot, models.summariser, config.agent))  # as RL's
             sampled = await _sample_own(run, qas, toolbox, until=began + budget_s / 2)
     right = [t for qa, t in sampled if t.status is Status.ANSWERED and exact_match(qa.answer, t.answer or "")]
     write_records(path / "sft_more.jsonl", right)
@@ -108,13 +112,16 @@ async def _train_more(run: RunFolder, *, budget_s: float) -> None:
         raise TrainError(
             f"{path}: the SFT policy solved none of RL's questions within {budget_s / 2:.0f} s; nothing to train on"
         )
-    trajectories = [*read_records(path / "sft.jsonl", Trajectory), *right]
-    # As many epochs as the time left allows, at the speed that SFT had here; the best validation keeps its weights.
+    # As many trajectories as the time left allows, at the speed that SFT had here.
     tokens_per_s = sum(step["tokens"] for step in _metrics(path / "sft")) / _training_seconds(path / "sft")
-    num_tokens = len(trajectories) * sum(trajectory.num_tokens for trajectory in right) / len(right)
-    num_epochs = max(0.1, (began + budget_s - time.monotonic()) * tokens_per_s / num_tokens)
-    rate = config.sft.learning_rate / 2
-    update = {"num_epochs": num_epochs, "learning_rate": rate, "patience": 1000}
+    tokens_each = sum(trajectory.num_tokens for trajectory in right) / len(right)
+    num_read = (began + budget_s - time.monotonic()) * tokens_per_s / tokens_each
+    trajectories = _mixed(right, list(read_records(path / "sft.jsonl", Trajectory)), num_read, seed=config.seed)
+    update = {
+        "num_epochs": max(0.1, num_read / len(trajectories)),
+        "learning_rate": config.sft.learning_rate * _RATE_SHARE,
+        "patience": 1000,
+    }
     train_sft(
         trajectories,
         base=path / "sft",
@@ -124,25 +131,34 @@ async def _train_more(run: RunFolder, *, budget_s: float) -> None:
         prompt=config.agent.prompt,
         schemas=TOOL_SCHEMAS,
         seed=config.seed,
+        may_keep_start=True,
     )
+
+
+def _mixed(right: Sequence[Trajectory], old: Sequence[Trajectory], num_read: float, *, seed: int) -> list[Trajectory]:
+    """The policy's own trajectories and, of those it was trained on, as many, or more where there is time for more."""
+    num_old = min(len(old), max(len(right), round(num_read) - len(right)))
+    return [*right, *derive_rng("mixed", seed).sample(old, num_old)]
 
 
 async def _sample_own(
     run: RunFolder, qas: Sequence[QA], toolbox: Toolbox, *, until: float
 ) -> list[tuple[QA, Trajectory]]:
     """Episodes of the SFT policy at RL's temperature, question by question and round by round, until the time is over."""
+    from webdancer.train.rollout import QuestionOrder
+
     config = run.config
     settings = config.agent.model_copy(update={"force_answer": False})
-    draws: Iterator[tuple[int, QA]] = ((number, qa) for number in range(10_000) for qa in qas)
+    draws = map(QuestionOrder(qas, seed=config.seed).draw, count())  # RL's order
     found: list[tuple[QA, Trajectory]] = []
 
     async with open_policy(run.path / "sft", config.policy, name="sft") as policy:
 
         async def work(_: int) -> None:
-            for number, qa in draws:
+            for draw in draws:
                 if time.monotonic() >= until:
                     break
-                key = f"{qa.id}-own{number}"
+                qa, key = draw.qa, f"{draw.qa.id}-own{draw.epoch}"
                 with closing(policy.episode(key)) as episode:
                     trajectory = await run_episode(
                         episode,
@@ -151,9 +167,9 @@ async def _sample_own(
                         qa_id=qa.id,
                         question=qa.question,
                         settings=settings,
-                        mode=config.sample.mode,
+                        mode=CotMode.SHORT,
                         sampling=Sampling(temperature=config.rl.temperature, top_p=config.rl.top_p),
-                        seed=derive_seed(config.seed, "own", qa.id, number),
+                        seed=derive_seed(config.seed, "own", qa.id, draw.epoch),
                     )
                 found.append((qa, trajectory))
 

@@ -52,7 +52,7 @@ class SftResult:
     num_steps: int
     """Optimizer steps made."""
     best_step: int
-    """The step whose weights were kept."""
+    """The step whose weights were kept; 0 are those of the start."""
     loss: float
     """Of the last step."""
     validation_loss: float | None
@@ -82,6 +82,7 @@ def train_sft(
     prompt: str,
     schemas: Sequence[dict[str, JsonValue]],
     seed: int,
+    may_keep_start: bool = False,
     on_progress: Callable[[SftProgress], None] = lambda progress: None,
 ) -> SftResult:
     """Fine-tune the model at `base` on trajectories and write it to `out`; a second call goes on where the first was cut off.
@@ -91,6 +92,7 @@ def train_sft(
     Args:
         prompt: name of the system prompt that the policy will be run with.
         schemas: the tools named in that prompt.
+        may_keep_start: validate before the first step too; where nothing later is better, `out` gets the weights of `base`.
 
     Raises:
         TrainError: no trajectories (or all too long), one without a token of the policy, a loss that is no number, or a
@@ -112,6 +114,7 @@ def train_sft(
         settings=settings,
         policy=policy,
         seed=seed,
+        may_keep_start=may_keep_start,
         on_progress=on_progress,
     )
 
@@ -125,6 +128,7 @@ def train_on_examples(
     settings: SftSettings,
     policy: PolicySettings,
     seed: int,
+    may_keep_start: bool = False,
     on_progress: Callable[[SftProgress], None] = lambda progress: None,
 ) -> SftResult:
     """As `train_sft`, from token sequences.
@@ -136,7 +140,8 @@ def train_on_examples(
     learner = open_learner(base, tokenizer, policy=policy, settings=settings, seed=seed)
     training = _Training(data, learner, settings, out, seed, on_progress)
     shown = map(repr, [*data.train, "validation", *data.validation])
-    training.run(fingerprint=fingerprint(settings, seed=seed, start=start_of(base, policy), data=shown))
+    whose = fingerprint(settings, seed=seed, start=start_of(base, policy), data=shown)
+    training.run(fingerprint=whose, may_keep_start=may_keep_start)
     learner.save_checkpoint(tokenizer, out)
     return training.result()
 
@@ -198,10 +203,12 @@ class _Training:
         self._stop = EarlyStop(settings.patience)
         self._progress = _Progress()
 
-    def run(self, *, fingerprint: str) -> None:
+    def run(self, *, fingerprint: str, may_keep_start: bool) -> None:
         """Go through the steps that are left; afterwards the model has the best weights."""
         self._resume(fingerprint)
         progress, steps = self._progress, self._plan.steps
+        if may_keep_start and progress.step == 0 and self._data.validation:
+            self._validate()
         log = MetricsLog(self._out, resume_step=progress.step) if self._accelerator.is_main_process else None
         try:
             while not progress.done:
@@ -219,7 +226,7 @@ class _Training:
         finally:
             if log:
                 log.close()
-        if progress.best_step:
+        if progress.best_weights:
             self._learner.load_weights(progress.best_weights)
 
     def _step(self, rows: list[int]) -> dict[str, float]:
@@ -344,7 +351,7 @@ class _Training:
             num_validation=len(self._data.validation),
             num_too_long=self._data.num_too_long,
             num_steps=progress.step,
-            best_step=progress.best_step or progress.step,
+            best_step=progress.best_step if progress.best_weights else progress.step,
             loss=progress.loss,
             validation_loss=progress.best_loss if self._data.validation else None,
             num_tokens=progress.num_tokens,
