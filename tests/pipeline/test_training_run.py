@@ -189,7 +189,13 @@ async def test_a_base_that_cannot_be_trained_is_named_before_anything_is_crawled
     values = json.loads((tmp_path / "bert" / "config.json").read_text())
     (tmp_path / "bert" / "config.json").write_text(json.dumps(values | {"model_type": "bert"}))
     config = load_config(MICRO)
-    for base, message in (("bert", "is of the architecture 'bert'"), ("absent", "neither 'tiny', nor a folder")):
+    shutil.copytree(tmp_path / "bert", tmp_path / "new")
+    (tmp_path / "new" / "config.json").write_text(json.dumps(values | {"model_type": "foo9"}))
+    for base, message in (
+        ("bert", "is of the architecture 'bert'"),
+        ("absent", "neither 'tiny', nor a folder"),
+        ("new", "new has no config.json that transformers can read: .*foo9"),
+    ):
         update = {"base": str(tmp_path / base)}
         here = config.model_copy(update={"policy": config.policy.model_copy(update=update)})
         with pytest.raises(ConfigError, match=message):

@@ -35,7 +35,6 @@ from webdancer.train.model import (
     resolve_base,
     save_checkpoint,
     token_logprobs,
-    token_scores,
 )
 from webdancer.train.sft_data import Example
 
@@ -92,27 +91,25 @@ def test_no_sequence_sees_another() -> None:
 
 def test_logits_in_parts_are_the_same_with_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     model, batch = toy_model(), make_batch(toy_examples(3), [0, 1, 2])
-    whole = token_scores(model, batch, with_entropy=True)
-    whole.logprobs.sum().backward()
+    whole = token_logprobs(model, batch)
+    whole.sum().backward()
     gradients = [weight.grad.clone() for weight in model.parameters()]
     model.zero_grad()
     monkeypatch.setattr(model_module, "_MAX_LOGITS", 7 * VOCAB)  # parts of seven tokens
-    parts = token_scores(model, batch, with_entropy=True)
-    parts.logprobs.sum().backward()
-    torch.testing.assert_close(parts.logprobs, whole.logprobs, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(parts.entropies, whole.entropies, rtol=1e-5, atol=1e-6)
+    parts = token_logprobs(model, batch)
+    parts.sum().backward()
+    torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-6)
     for weight, gradient in zip(model.parameters(), gradients, strict=True):
         torch.testing.assert_close(weight.grad, gradient, rtol=1e-4, atol=1e-6)
 
 
-def test_entropy_and_temperature_of_a_known_distribution() -> None:
-    """A head of zeros gives a uniform distribution: log-probability -ln V, entropy ln V, at any temperature."""
+def test_a_known_distribution() -> None:
+    """A head of zeros gives a uniform distribution: log-probability -ln V, at any temperature."""
     model, batch = toy_model(), make_batch(toy_examples(1), [0])
     with torch.no_grad():
         model.get_output_embeddings().weight.zero_()
-    scores = token_scores(model, batch, temperature=0.5, with_entropy=True)
-    assert scores.logprobs.tolist() == pytest.approx([-math.log(VOCAB)] * batch.num_masked)
-    assert scores.entropies.tolist() == pytest.approx([math.log(VOCAB)] * batch.num_masked, rel=1e-5)
+    logprobs = token_logprobs(model, batch, temperature=0.5)
+    assert logprobs.tolist() == pytest.approx([-math.log(VOCAB)] * batch.num_masked)
 
 
 def test_temperature_divides_the_logits() -> None:

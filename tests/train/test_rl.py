@@ -22,6 +22,7 @@ from webdancer.config import RlSettings
 from webdancer.errors import ConfigError, TrainError
 from webdancer.records import Status
 from webdancer.store import read_records
+from webdancer.train import rl
 from webdancer.train.dapo import GroupSignal
 from webdancer.train.policy import Policy
 from webdancer.train.rl import RlProgress
@@ -115,9 +116,18 @@ async def test_without_dynamic_sampling_every_group_is_trained(
 async def test_a_judge_that_never_answers_ends_the_training(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    """Rollouts without an answer need no judge: these few are no ground to go on with."""
     monkeypatch.setattr(rl_bandit, "judge", lambda: RuleModel(lambda _: "no idea"))
-    with pytest.raises(TrainError, match=r"not one rollout of 4 questions .*judge_failed"):
+    with pytest.raises(
+        TrainError, match=r"step 1: of the rollouts of 4 questions 30 were dropped and 2 came .*30 × judge_failed"
+    ):
         await run_rl(base, tmp_path)
+
+
+async def test_deterministic_is_refused_on_a_gpu(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(rl, "device_of", lambda policy: torch.device("cuda"))
+    with pytest.raises(ConfigError, match="deterministic = true works on the CPU only"):
+        await run_rl(base, tmp_path, deterministic=True)
 
 
 async def test_more_steps_go_on_where_the_training_ended_and_other_settings_do_not(base: Path, tmp_path: Path):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from rl_toys import toy_model, toy_tokenizer
+from safetensors.torch import load_file
 from sft_toys import BF16, FP32, SETTINGS, plain_logprob, toy_base, toy_examples
 from torch import Tensor
 from transformers import AutoModelForCausalLM
@@ -38,6 +39,8 @@ def train(
     settings: SftSettings = SETTINGS,
     policy: PolicySettings = FP32,
     seen: list[SftProgress] | None = None,
+    *,
+    may_keep_start: bool = False,
 ) -> SftResult:
     return train_on_examples(
         examples,
@@ -47,6 +50,7 @@ def train(
         settings=settings,
         policy=policy,
         seed=5,
+        may_keep_start=may_keep_start,
         on_progress=(lambda progress: None) if seen is None else seen.append,
     )
 
@@ -194,6 +198,18 @@ def test_stops_when_validation_gets_worse_and_keeps_the_best_weights(
     ]
     assert -torch.stack(terms).mean().item() == pytest.approx(result.validation_loss, abs=0.02)  # saved in bfloat16
     assert later[-1] > result.validation_loss + 0.1  # the last weights are others
+
+
+@pytest.mark.parametrize("may_keep_start", [True, False])
+def test_the_start_may_be_the_best(base: Path, tmp_path: Path, may_keep_start: bool) -> None:
+    """A rate that spoils everything."""
+    settings = SETTINGS.model_copy(
+        update={"num_epochs": 1, "learning_rate": 3.0, "max_grad_norm": 1e9, "evals_per_epoch": 1}
+    )
+    result = train(toy_examples(20), base, tmp_path / "out", settings, FP32, may_keep_start=may_keep_start)
+    before, after = (load_file(path / "model.safetensors") for path in (base, tmp_path / "out"))
+    assert result.best_step == (0 if may_keep_start else result.num_steps)
+    assert may_keep_start == all(torch.equal(after[name], before[name].to(after[name].dtype)) for name in before)
 
 
 def test_lora_trains_adapters_and_saves_both(base: Path, tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ async def ask_question(
 
     Args:
         model: a checkpoint's folder, or the root of an OpenAI-compatible API that serves one; None asks the teacher's model.
+        mode: of models behind an API; a checkpoint here answers as in training, in one text.
 
     Raises:
         ConfigError: the question is empty, or there is no such model.
@@ -47,7 +48,7 @@ async def ask_question(
                 qa_id="ask",
                 question=question,
                 settings=config.agent,
-                mode=mode,
+                mode=CotMode.SHORT if is_checkpoint(model) else mode,
                 sampling=Sampling(temperature=0.0),
                 seed=config.seed,
                 on_step=_print_step if show_steps else None,
@@ -62,7 +63,7 @@ async def _agent(model: str | None, config: Config, models: Models) -> AsyncIter
     """The model that answers."""
     if model is None:
         yield models.agent
-    elif model.startswith(("http://", "https://")):
+    elif not is_checkpoint(model):
         async with OpenAIChatModel(await _first_served(model)) as served:
             yield served
     else:
@@ -87,12 +88,16 @@ async def _first_served(url: str) -> EndpointSettings:
     return EndpointSettings(base_url=url, model=names[0])
 
 
+def is_checkpoint(model: str | None) -> bool:
+    """Whether `--model` names a folder, not an API."""
+    return model is not None and not model.startswith(("http://", "https://"))
+
+
 def run_of(model: str | None, run: Path | None) -> Path:
     """The run whose snapshot and settings go with a model: the one given, else the folder around the checkpoint."""
     if run is not None:
         return run
-    is_folder = model is not None and not model.startswith(("http://", "https://"))
-    return Path(model).absolute().parent if model and is_folder else Path("runs/quickstart")
+    return Path(model).absolute().parent if model and is_checkpoint(model) else Path("runs/quickstart")
 
 
 def _print_step(step: Step) -> None:

@@ -2,7 +2,7 @@
 
 All agents run through the same loop with the same tools. The checkpoints (`base`, `sft`, `rl`) answer as in training: no
 answer is demanded from them at a limit, and an episode without one counts as wrong. What a system cost is kept in
-`eval/costs.json`, added up over all attempts at the stage.
+`eval/costs.json`, added up over all attempts at the stage but those that were killed.
 """
 
 import json
@@ -29,7 +29,7 @@ from webdancer.pipeline.models import Models, open_models
 from webdancer.pipeline.policies import CHECKPOINTS, checkpoint_of, open_policy
 from webdancer.pipeline.progress import progress_bar
 from webdancer.pipeline.toolbox import make_toolbox
-from webdancer.records import QA, EvalResult, Trajectory
+from webdancer.records import QA, CotMode, EvalResult, Trajectory
 from webdancer.store import RecordWriter, read_records, write_json
 from webdancer.web.search import SnapshotSearch
 from webdancer.web.snapshot import Snapshot
@@ -169,7 +169,7 @@ async def _answerer(
             policy,
             make_toolbox(snapshot, models.summariser, settings),
             settings=settings,
-            mode=config.sample.mode,
+            mode=CotMode.SHORT,  # as in training
             sampling=Sampling(temperature=config.eval.temperature, top_p=config.eval.top_p),
             seed=config.seed,
         )

@@ -35,7 +35,8 @@ def check_base(config: Config, *, for_engine: bool) -> None:
         for_engine: it is also to be sampled from, in RL and evaluation, not only to be fine-tuned.
 
     Raises:
-        ConfigError: it cannot be had, has no ChatML tokenizer, or is of an architecture that the engine does not run.
+        ConfigError: it cannot be had, has no ChatML tokenizer, or is of an architecture that transformers does not know or
+            the engine does not run.
     """
     from transformers import AutoConfig
 
@@ -45,8 +46,12 @@ def check_base(config: Config, *, for_engine: bool) -> None:
 
     base = resolve_base(config.policy.base)
     ChatTokens.load(base)
+    try:
+        architecture = AutoConfig.from_pretrained(base)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"policy.base: {base} has no config.json that transformers can read: {error}") from None
     if for_engine:
-        check_architecture(AutoConfig.from_pretrained(base), config.policy.max_context)
+        check_architecture(architecture, config.policy.max_context)
 
 
 @asynccontextmanager

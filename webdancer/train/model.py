@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
@@ -121,23 +121,7 @@ def load_model(path: Path, tokenizer: PreTrainedTokenizerBase, policy: PolicySet
 
 
 def token_logprobs(model: nn.Module, batch: Batch, *, temperature: float = 1.0) -> Tensor:
-    """[N] log π(token | everything before it) of the batch's masked tokens, row by row; float32, with gradient."""
-    return token_scores(model, batch, temperature=temperature).logprobs
-
-
-class TokenScores(NamedTuple):
-    """What the model says of the N masked tokens of a batch, row by row."""
-
-    logprobs: Tensor
-    """[N] float32, with gradient."""
-    entropies: Tensor | None
-    """[N] float32, nats, of the distribution over the vocabulary at each token; no gradient."""
-
-
-def token_scores(
-    model: nn.Module, batch: Batch, *, temperature: float = 1.0, with_entropy: bool = False
-) -> TokenScores:
-    """Log-probabilities (and entropies, if asked for) of the masked tokens.
+    """[N] log π(token | everything before it) of the batch's masked tokens, row by row; float32, with gradient.
 
     Args:
         temperature: the logits are divided by it, as in sampling.
@@ -148,36 +132,26 @@ def token_scores(
     # Position t-1 predicts token t.
     selected = hidden[:, :-1][batch.mask[:, 1:]]  # [N, H]
     targets = batch.token_ids[batch.mask]  # [N]
-    head = _Head(causal, temperature=temperature, with_entropy=with_entropy)
+    head = _Head(causal, temperature=temperature)
     rows = max(1, _MAX_LOGITS // causal.config.get_text_config().vocab_size)
     if len(targets) <= rows:
-        logprobs, entropies = head(selected, targets)
-    else:
-        parts = [
-            checkpoint(head, part, goal, use_reentrant=False)
-            for part, goal in zip(torch.split(selected, rows), torch.split(targets, rows), strict=True)
-        ]
-        logprobs, entropies = (torch.cat(column) for column in zip(*parts, strict=True))
-    return TokenScores(logprobs, entropies if with_entropy else None)
+        return head(selected, targets)
+    parts = zip(torch.split(selected, rows), torch.split(targets, rows), strict=True)
+    return torch.cat([checkpoint(head, part, goal, use_reentrant=False) for part, goal in parts])
 
 
 class _Head:
-    """Hidden states [N, H] and targets [N] to log-probabilities [N] and entropies [N] (or [0] where not asked for)."""
+    """Hidden states [N, H] and targets [N] to log-probabilities [N]."""
 
-    def __init__(self, model: PreTrainedModel, *, temperature: float, with_entropy: bool) -> None:
+    def __init__(self, model: PreTrainedModel, *, temperature: float) -> None:
         self._project, self._config = cast(Any, model).get_output_embeddings(), model.config.get_text_config()
-        self._temperature, self._with_entropy = temperature, with_entropy
+        self._temperature = temperature
 
-    def __call__(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, hidden: Tensor, targets: Tensor) -> Tensor:
         logits = _as_the_model_scales(self._project(hidden).float(), self._config)  # [N, V]
         if self._temperature != 1.0:
             logits = logits / self._temperature
-        logprobs = -nn.functional.cross_entropy(logits, targets, reduction="none")
-        if not self._with_entropy:
-            return logprobs, logprobs.new_empty(0)
-        with torch.no_grad():
-            log_p = logits.log_softmax(dim=-1)
-            return logprobs, -(log_p.exp() * log_p).sum(dim=-1)
+        return -nn.functional.cross_entropy(logits, targets, reduction="none")
 
 
 def _as_the_model_scales(logits: Tensor, config: object) -> Tensor:

@@ -160,12 +160,12 @@ class Policy(EnginePolicy):
 
     engine: TrainableEngine
 
-    def __init__(self, path: str | Path, settings: PolicySettings, *, deterministic: bool = False) -> None:
+    def __init__(self, path: str | Path, settings: PolicySettings) -> None:
         if settings.num_threads is not None:
             torch.set_num_threads(settings.num_threads)
         device, tokens = device_of(settings), ChatTokens.load(path)
         model = open_weights(Path(path), tokens.tokenizer, dtype=getattr(torch, settings.dtype))
-        self.engine = new_engine(model, tokens, settings, device=device, deterministic=deterministic)
+        self.engine = new_engine(model, tokens, settings, device=device)
         super().__init__(self.engine, tokens, name=str(path))
 
     async def __aenter__(self) -> Self:

@@ -68,7 +68,8 @@ def pretrain(
     """Train for `settings.num_steps` steps into `out`; an interrupted training goes on from its last saved state.
 
     Returns:
-        The last line of `out/metrics.jsonl`: step, tokens, loss, and validation loss and accuracy per token.
+        Of the last step its number, loss and tokens per second, and validation loss and accuracy per token; of a training
+        that was finished before the number alone.
 
     Raises:
         TrainError: `out` holds the state of a training with another seed or other settings; it may be made longer.
@@ -92,8 +93,9 @@ def pretrain(
             numbers |= {"tokens_per_second": tokens / seconds} | evaluate(learner.working, validation)
             with (out / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(numbers) + "\n")
-            learner.save(out / _STATE, step, whose)
+            # The state last: who is killed between the two makes these steps again rather than keep an old checkpoint.
             save_checkpoint(with_fresh_rows(learner.model, unseen, seed=seed), tokenizer, out)
+            learner.save(out / _STATE, step, whose)
         on_step(numbers)
     return numbers
 

@@ -25,12 +25,13 @@ from accelerate.utils import gather_object
 
 from webdancer.agent.tools import Toolbox
 from webdancer.config import AgentSettings, PolicySettings, RlSettings
-from webdancer.errors import TrainError
+from webdancer.errors import ConfigError, TrainError
 from webdancer.llm.protocol import ChatModel
 from webdancer.records import QA, Sample
 from webdancer.train.checkpoint import fingerprint, read_state, start_of, write_state
 from webdancer.train.generation import TrainableEngine
 from webdancer.train.learner import Learner, open_learner
+from webdancer.train.model import device_of
 from webdancer.train.policy import EnginePolicy, new_engine
 from webdancer.train.rl_batch import Collector, RolloutBatch
 from webdancer.train.rl_metrics import RlRecords, kept_rollouts, rollout_metrics
@@ -111,14 +112,20 @@ async def train_rl(
         judge_model: the judge role.
 
     Raises:
-        TrainError: no questions, a whole round of rollouts failed, no gradient of a step was finite, or a state in `out` of
+        TrainError: no questions, most rollouts of a round were dropped, no gradient of a step was finite, or a state in `out` of
             another training.
         ConfigError: there is no model at `base`, it has no ChatML tokenizer or one that it does not fit, its architecture is
-            not supported, or the device is missing or has no room for the engine's cache.
+            not supported, the device is missing or has no room for the engine's cache, or it is a GPU where the settings
+            want a deterministic training.
         StoreError: a state or a rollout cannot be written or read.
     """
     if not qas:
         raise TrainError("there are no questions to train on; expected at least 1")
+    if settings.deterministic and device_of(policy).type != "cpu":
+        raise ConfigError(
+            "rl.deterministic = true works on the CPU only: CUDA has no deterministic kernel for what sampling needs; "
+            'set it to false, or policy.device to "cpu"'
+        )
     tokens = ChatTokens.load(base)
     learner = open_learner(base, tokens.tokenizer, policy=policy, settings=settings, seed=seed)
     whole, device = learner.whole_model(everywhere=True), learner.accelerator.device

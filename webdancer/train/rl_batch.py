@@ -111,7 +111,7 @@ class Collector:
         """The batch of `step`, whose first question stands at `position`.
 
         Raises:
-            TrainError: not one rollout of a whole round came to its end.
+            TrainError: of a whole round most rollouts were dropped.
             StoreError: a group cannot be written.
         """
         known = self._known(step)
@@ -126,7 +126,7 @@ class Collector:
                 groups = await self._round(draws, known, writer, policy_version)
                 own |= {group.position: group for group in groups}
                 found = sorted(gather_object([GroupSummary.of(group) for group in groups]), key=lambda s: s.position)
-                _check_some_survived(step, found)
+                _check_most_survived(step, found)
                 summaries += found
                 position, num_rounds = position + size, num_rounds + 1
                 size = self._next_size(summaries, num_rounds)
@@ -213,20 +213,22 @@ class Collector:
         return [rolled[draw] for draw in wave]
 
     def _keep(self, group: RolloutGroup, writer: RecordWriter[RolloutGroup]) -> None:
-        """Write a finished group, unless all of it failed: that is to be tried again after a crash."""
-        if group.rollouts and group.id not in writer.ids:
+        """Write a finished group, unless some of it failed: that is to be tried again after a crash."""
+        if not any(group.num_dropped.values()) and group.id not in writer.ids:
             writer.append(group)
         self._on_group()
 
 
-def _check_some_survived(step: int, summaries: Sequence[GroupSummary]) -> None:
-    if any(summary.num_rollouts for summary in summaries):
-        return
+def _check_most_survived(step: int, summaries: Sequence[GroupSummary]) -> None:
+    """Where something is out of order for good, what is left would make steps of little but the policy's failures."""
     reasons: Counter[str] = Counter()
     for summary in summaries:
         reasons.update({reason.value: number for reason, number in summary.num_dropped.items()})
+    num_survived = sum(summary.num_rollouts for summary in summaries)
+    if reasons.total() <= num_survived:
+        return
     told = ", ".join(f"{number} × {reason}" for reason, number in reasons.most_common())
     raise TrainError(
-        f"step {step}: not one rollout of {len(summaries)} questions came to its end ({told}); mend the tools, the judge or the "
-        "engine and run the same command again"
+        f"step {step + 1}: of the rollouts of {len(summaries)} questions {reasons.total()} were dropped and {num_survived} came "
+        f"to their end ({told}); mend the tools, the judge or the engine and run the same command again"
     )

@@ -239,7 +239,7 @@ class Roller:
             qa_id=draw.qa.id,
             question=draw.qa.question,
             settings=self._agent_settings,
-            mode=CotMode.SHORT,
+            mode=CotMode.SHORT,  # a policy writes its thoughts, between tags, in whatever form its teacher had them
             sampling=Sampling(temperature=settings.temperature, top_p=settings.top_p),
             seed=derive_seed(self._seed, "rollout", draw.qa.id, draw.epoch, number),
         )
