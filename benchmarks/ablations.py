@@ -91,13 +91,13 @@ async def _rl(study: Study, path: Path, start: Path, **update: object) -> Path:
 
 
 async def _sft_unfiltered(study: Study, path: Path) -> Path:
-    """SFT on the first attempt at each question, right or wrong, as many as passed the funnel."""
-    num = sum(1 for _ in read_records(study.run / "sft.jsonl", Trajectory))
+    """SFT on the first attempt, right or wrong, at each of the questions that have a trajectory in sft.jsonl."""
+    asked = {trajectory.qa_id for trajectory in read_records(study.run / "sft.jsonl", Trajectory)}
     first: dict[str, Trajectory] = {}
     for trajectory in read_records(study.run / "trajectories.jsonl", Trajectory):
-        first.setdefault(trajectory.qa_id, trajectory)
-    kept = list(first.values())[:num]
-    lines = "".join(trajectory.model_dump_json() + "\n" for trajectory in kept)
+        if trajectory.qa_id in asked:
+            first.setdefault(trajectory.qa_id, trajectory)
+    lines = "".join(trajectory.model_dump_json() + "\n" for trajectory in first.values())
     write_atomic(path / "sft.jsonl", lines)
     run = RunFolder(path, study.config)
     if not run.is_done("sft"):

@@ -2,8 +2,8 @@
 
     python benchmarks/engine.py [--episodes 64] [--turns 5] [--runs 3] [--threads 1] [--dtype bfloat16]
 
-Both sides do the same multi-turn work with the same random model (the shape of the shipped base: hidden 192, 4 layers, 3
-heads of 64, one key-value head, vocabulary 2,048) in one process, one after the other, `--runs` times in turn. Episodes come in
+Both sides do the same multi-turn work with the same model of random weights (the shape of the shipped base) in one process,
+one after the other, `--runs` times in turn. Random text cannot be guessed ahead; engine_episodes.py has real episodes. They come in
 groups of 8 rollouts of one question; all share a system prompt. A turn samples between 16 and 96 tokens (fixed beforehand,
 the same for both; there are no stop ids), then an observation of 40 to 160 tokens is read.
 
@@ -30,8 +30,10 @@ import torch
 from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
 from webdancer.train.engine import EngineStats, TokenSampling, TorchEngine
+from webdancer.train.model import resolve_base
 
-VOCAB, GROUP = 2048, 8
+CONFIG = Qwen3Config.from_pretrained(resolve_base("tiny"), attn_implementation="sdpa")
+GROUP = 8
 NUM_SYSTEM, NUM_QUESTION = 150, 40
 
 
@@ -48,7 +50,7 @@ def make_work(num_episodes: int, num_turns: int) -> list[Episode]:
     rng = random.Random(0)
 
     def ids(num: int) -> list[int]:
-        return [rng.randrange(VOCAB) for _ in range(num)]
+        return [rng.randrange(CONFIG.vocab_size) for _ in range(num)]
 
     system = ids(NUM_SYSTEM)
     questions = [ids(NUM_QUESTION) for _ in range(-(-num_episodes // GROUP))]
@@ -64,19 +66,7 @@ def make_work(num_episodes: int, num_turns: int) -> list[Episode]:
 
 def make_model(dtype: torch.dtype) -> PreTrainedModel:
     torch.manual_seed(0)
-    config = Qwen3Config(
-        vocab_size=VOCAB,
-        hidden_size=192,
-        intermediate_size=512,
-        num_hidden_layers=4,
-        num_attention_heads=3,
-        num_key_value_heads=1,
-        head_dim=64,
-        max_position_embeddings=2048,
-        tie_word_embeddings=True,
-        attn_implementation="sdpa",
-    )
-    return Qwen3ForCausalLM(config).to(dtype).eval()
+    return Qwen3ForCausalLM(CONFIG).to(dtype).eval()
 
 
 def run_engine(engine: TorchEngine, model: PreTrainedModel, work: list[Episode]) -> dict[str, object]:

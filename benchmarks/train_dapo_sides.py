@@ -22,6 +22,7 @@ from webdancer.train.policy import EnginePolicy
 from webdancer.train.rl import RlProgress, train_rl
 from webdancer.train.rollout import Draw, QuestionOrder, Roller, Rollout
 from webdancer.train.tokens import ChatTokens
+from webdancer.train.tool_cache import CachedToolbox
 from webdancer.web.snapshot import Snapshot
 
 
@@ -234,7 +235,7 @@ def dapo_trl(*, setting: Json, out: str, **work_values: Any) -> Json:
     with asyncio.Runner() as runner, Snapshot.open(Path(work.run) / "snapshot") as snapshot:
         context = open_models(config.llm, mode=config.sample.mode)
         models = runner.run(context.__aenter__())
-        toolbox = make_toolbox(snapshot, models.summariser, config.agent)
+        toolbox = CachedToolbox(make_toolbox(snapshot, models.summariser, config.agent))  # as ours has it
 
         def play(prompts: list[str], trainer: Any) -> Json:
             engine = PeerEngine(trainer, max_context=config.policy.max_context)

@@ -286,7 +286,7 @@ class RlSettings(Settings):
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
     updates_per_step: int = Field(2, ge=1)
-    """Optimizer steps on one batch of rollouts."""
+    """Optimizer steps on one batch of rollouts; fewer where it has fewer groups."""
     micro_batch_tokens: int = Field(8192, ge=1)
     clip_low: float = Field(0.2, gt=0)
     clip_high: float = Field(0.28, gt=0)

@@ -3,6 +3,7 @@
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -41,7 +42,7 @@ def drifted_samples() -> list[Sample]:
     return samples
 
 
-def trl_trainer(folder: Path, model: torch.nn.Module) -> GRPOTrainer:
+def trl_trainer(folder: Path, model: torch.nn.Module, **more: Any) -> GRPOTrainer:
     config = GRPOConfig(
         output_dir=str(folder),
         loss_type="dapo",
@@ -60,10 +61,11 @@ def trl_trainer(folder: Path, model: torch.nn.Module) -> GRPOTrainer:
     )
     return GRPOTrainer(
         model=model,
-        reward_funcs=lambda completions, **_: [0.0 for _ in completions],
+        reward_funcs=more.pop("reward_funcs", lambda completions, **_: [0.0 for _ in completions]),
         args=config,
         train_dataset=datasets.Dataset.from_list([{"prompt": "x"}] * 8),
         processing_class=toy_tokenizer(),
+        **more,
     )
 
 
@@ -92,18 +94,28 @@ def trl_inputs(samples: list[Sample], advantages: Tensor) -> dict[str, Tensor]:
     }
 
 
-def trl_advantages() -> Tensor:
-    """By the lines of TRL 1.16's `_generate_and_score_completions` for scale_rewards="group", with its own `nanstd`."""
-    from trl.trainer.utils import nanstd
+@pytest.fixture(scope="module")
+def trl_advantages(tmp_path_factory: pytest.TempPathFactory) -> Tensor:
+    """What TRL makes of the rewards, given rollouts of a token each."""
 
-    rewards = torch.tensor(REWARDS)
-    return (
-        (rewards - torch.nanmean(rewards, dim=1, keepdim=True)) / (nanstd(rewards, dim=1, keepdim=True) + 1e-4)
-    ).flatten()
+    def roll(prompts: list[Any], trainer: GRPOTrainer) -> dict[str, Any]:
+        num = len(prompts)
+        return {"prompt_ids": [[5]] * num, "completion_ids": [[6]] * num, "logprobs": [[0.0]] * num}
+
+    rewards = [reward for group in REWARDS for reward in group]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer = trl_trainer(
+            tmp_path_factory.mktemp("advantages"), toy_model(), reward_funcs=lambda **_: rewards, rollout_func=roll
+        )
+        found: Tensor = trainer._generate_and_score_completions([{"prompt": "x"}] * len(rewards))["advantages"]
+    return found
 
 
 @pytest.fixture(scope="module")
-def trl_step(tmp_path_factory: pytest.TempPathFactory) -> tuple[float, dict[str, Tensor], dict[str, Tensor]]:
+def trl_step(
+    trl_advantages: Tensor, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[float, dict[str, Tensor], dict[str, Tensor]]:
     """TRL's loss, gradients, and weights after one step of SGD at a learning rate of 0.1."""
     model = toy_model()
     with warnings.catch_warnings():
@@ -111,7 +123,7 @@ def trl_step(tmp_path_factory: pytest.TempPathFactory) -> tuple[float, dict[str,
         trainer = trl_trainer(tmp_path_factory.mktemp("trl"), model)
         trainer.current_gradient_accumulation_steps = 1
         model.train()
-        loss = trainer._compute_loss(model, trl_inputs(drifted_samples(), trl_advantages()))
+        loss = trainer._compute_loss(model, trl_inputs(drifted_samples(), trl_advantages))
         loss.backward()
     gradients = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
     torch.optim.SGD(model.parameters(), lr=0.1).step()
@@ -142,9 +154,9 @@ def our_step() -> tuple[float, dict[str, Tensor], dict[str, Tensor]]:
     return result.metrics["loss"], gradients, weights
 
 
-def test_advantages_are_those_of_trl():
+def test_advantages_are_those_of_trl(trl_advantages: Tensor):
     ours = [advantage for group in REWARDS for advantage in group_advantages(group)]
-    assert ours == pytest.approx(trl_advantages().tolist(), rel=1e-5)
+    assert ours == pytest.approx(trl_advantages.tolist(), rel=1e-5)
 
 
 def test_loss_gradients_and_weights_are_those_of_trl(trl_step: tuple[float, dict[str, Tensor], dict[str, Tensor]]):
