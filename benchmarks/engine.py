@@ -3,9 +3,9 @@
     python benchmarks/engine.py [--episodes 64] [--turns 5] [--runs 3] [--threads 1] [--dtype bfloat16]
 
 Both sides do the same multi-turn work with the same model of random weights (the shape of the shipped base) in one process,
-one after the other, `--runs` times in turn. Random text cannot be guessed ahead; engine_episodes.py has real episodes. They come in
-groups of 8 rollouts of one question; all share a system prompt. A turn samples between 16 and 96 tokens (fixed beforehand,
-the same for both; there are no stop ids), then an observation of 40 to 160 tokens is read.
+one after the other, `--runs` times in turn. Random text cannot be guessed ahead; engine_episodes.py has real episodes.
+Here they come in groups of 8 rollouts of one question; all share a system prompt. A turn samples between 16 and 96 tokens
+(fixed beforehand, the same for both; there are no stop ids), then an observation of 40 to 160 tokens is read.
 
 The peer generates a turn of all episodes as one left-padded batch, sdpa attention, dynamic cache, until the longest turn of the
 batch is done, which is how `generate` is used; only tokens that belong to a turn count. It returns no log-probabilities,

@@ -1,5 +1,6 @@
 """What the documents show works: commands exist with their options, settings are valid, files named are there."""
 
+import itertools
 import re
 import tomllib
 from pathlib import Path
@@ -56,6 +57,14 @@ def test_shown_settings_are_valid() -> None:
 def test_shipped_settings_are_valid() -> None:
     shipped = {path.name: load_config(path) for path in (ROOT / "configs").glob("*.toml")}
     assert set(shipped) == {"tiny.toml", "reproduce.toml", "small.toml", "paper.toml"}
+
+
+def test_every_setting_of_the_paper_names_its_source() -> None:
+    lines = (ROOT / "configs" / "paper.toml").read_text(encoding="utf-8").splitlines()
+    for before, line in itertools.pairwise(lines):
+        if re.match(r"\w+ = ", line):
+            note = line.partition(" # ")[2].strip() or before.removeprefix("# ")
+            assert re.match(r"(paper|release|note|proxy|unknown -> our choice)\b", note), line
 
 
 @pytest.mark.parametrize("name", TEXT)

@@ -48,7 +48,7 @@ SUMMARY: dict[str, JsonValue] = {
                "dropped": {"validity": {"unknown_tool": 1}, "correctness": {"wrong_answer": 2}, "rules": {"repetition": 1}}},
     "eval": {"sft": system(0.4, 0.263, 0.554, 3.0), "rl": system(0.8, 0.652, 0.895, 4.5),
              "guess": system(0.0, 0.0, 0.088, 0.0)},
-    "seconds": {"crawl": 1.81},
+    "seconds": {"crawl": 1.81, "synth": 2.0, "sample": 3.0, "sft": 4.0, "rl": 5.0, "eval": 6.0},
 }  # fmt: skip
 QUESTION = QA(id="q", question=f"Who? {HOSTILE}", answer="Velm", kind=QAKind.COUNT, evidence_urls=("a", "b"))
 TRAJECTORY = Trajectory(
@@ -70,11 +70,20 @@ FELL = Verdict(
     reason=VerdictReason.WRONG_ANSWER,
 )  # fmt: skip
 METRICS: dict[str, list[dict[str, JsonValue]]] = {
-    "sft": [{"step": 1, "loss": 4.0}, {"step": 2, "loss": 2.0, "validation_loss": 3.0}, {"step": 3, "loss": 1.0}],
-    "rl": [{"step": 1, "solve_rate": 0.25, "entropy": None}, {"step": 2, "solve_rate": 0.75, "entropy": None}],
+    "sft": [
+        {"step": 1, "loss": 4.0, "tokens": 1500},
+        {"step": 2, "loss": 2.0, "validation_loss": 3.0, "tokens": 700},
+        {"step": 3, "loss": 1.0},
+    ],
+    "rl": [
+        {"step": 1, "solve_rate": 0.25, "entropy": None, "rollouts": 16, "sampled_tokens_per_episode": 20.0},
+        {"step": 2, "solve_rate": 0.75, "entropy": None, "rollouts": 8, "sampled_tokens_per_episode": 100.5},
+    ],
 }
 COMPARISON = Comparison(
-    "wrong after SFT, right after DAPO", QUESTION, {"sft": (TRAJECTORY, False), "rl": (TRAJECTORY, True)}
+    "wrong after SFT, right after DAPO",
+    QUESTION,
+    {"base": (TRAJECTORY, False), "sft": (TRAJECTORY, False), "rl": (TRAJECTORY, True)},
 )
 
 
@@ -171,6 +180,18 @@ def test_learning_curves_are_drawn_where_there_are_numbers(opened: Opened) -> No
     ]  # fmt: skip
 
 
+def test_time_and_work_of_each_stage_are_told(opened: Opened) -> None:
+    assert opened.rows("Time and cost") == [
+        ["stage", "seconds", "what it did"],
+        ["crawl", "1.81", "1,725 pages"],
+        ["synth", "2.00", "20 questions to train on"],
+        ["sample", "3.00", "26 attempts"],
+        ["sft", "4.00", "2,200 tokens read"],
+        ["rl", "5.00", "24 rollouts, 1,124 tokens sampled"],
+        ["eval", "6.00", ""],
+    ]
+
+
 def test_cost_of_each_system_is_told(opened: Opened) -> None:
     table = opened.page.locator("h2:has-text('Time and cost') ~ table").nth(1)
     assert table.locator("tr").nth(1).locator("td").all_inner_texts() == [
@@ -202,7 +223,7 @@ def test_a_trajectory_opens_and_hostile_text_stays_text(opened: Opened) -> None:
     comparison = opened.page.locator("h2:has-text('before and after') ~ details").first
     comparison.locator("summary").click()
     assert [h.inner_text() for h in comparison.locator("h4").all()] == [
-        f"SFT: {HOSTILE} wrong", f"DAPO: {HOSTILE} right"
+        f"base: {HOSTILE} wrong", f"SFT: {HOSTILE} wrong", f"DAPO: {HOSTILE} right"
     ]  # fmt: skip
     assert comparison.locator("pre").count() == 6
     assert opened.page.locator("script, img, link, iframe").count() == 0

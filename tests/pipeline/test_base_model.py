@@ -1,20 +1,26 @@
 """The tiny base model: what it is trained on, and that its training can be interrupted."""
 
+import ast
 import re
 from pathlib import Path
 from random import Random
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from safetensors import safe_open
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from webdancer.config import PretrainSettings
 from webdancer.pipeline.base_corpus import documents, tokenizer_texts
-from webdancer.pipeline.base_model import clean_web, default_names, encode, make_base, web_seeds
+from webdancer.pipeline.base_model import REPRODUCED_SEEDS, clean_web, default_names, encode, make_base, web_seeds
 from webdancer.pipeline.base_web import FIRST_SEED, Turn, read_web
+from webdancer.pipeline.reproduce import _WORLD_SEEDS
+from webdancer.train.model import resolve_base
+from webdancer.train.pretrain import evaluate
 from webdancer.train.tokenizer import CONTROL_TOKENS, TAG_TOKENS, build_tokenizer
 from webdancer.world.facts import World
 
+ROOT = Path(__file__).parents[2]
 SMALL = PretrainSettings(
     num_webs=2,
     pages_per_web=120,
@@ -29,6 +35,10 @@ SMALL = PretrainSettings(
 )
 
 
+CALL_PARTS = ('{"', '"name"', '"arguments"', "tool_call")
+"""What every tool call holds, with or without tags."""
+
+
 def names_of(web_seed: int, num_pages: int) -> set[str]:
     graph = World(web_seed, num_pages).graph
     return {entity.name for entities in graph.region(0).by_type.values() for entity in entities}
@@ -41,12 +51,12 @@ def test_the_names_kept_out_are_those_of_the_default_webs():
 def assert_separate(web_seed: int) -> None:
     """No document of the web bears a full name of a default web, or anything of an agent's turn."""
     web = clean_web(web_seed, PretrainSettings().pages_per_web)
-    texts = [turn.text for document in documents(web, Random(1), 400) for turn in document]
-    texts += tokenizer_texts(web, Random(2))
+    learnt = [turn.text for document in documents(web, Random(1), 400) for turn in document]
+    texts = learnt + tokenizer_texts(web, Random(2))
     shared = names_of(web_seed, PretrainSettings().pages_per_web) & default_names()
     assert not [name for name in shared if any(name in text for text in texts)]
-    turns = [text for text in texts if any(token in text for token in (*TAG_TOKENS, *CONTROL_TOKENS))]
-    assert not turns
+    assert not [text for text in texts if any(token in text for token in (*TAG_TOKENS, *CONTROL_TOKENS))]
+    assert not [text for text in learnt if any(part in text for part in CALL_PARTS)]
 
 
 def test_documents_bear_no_name_of_a_default_web_and_no_turn_of_an_agent():
@@ -55,6 +65,48 @@ def test_documents_bear_no_name_of_a_default_web_and_no_turn_of_an_agent():
     shared = [seed for seed in seeds[:8] if names_of(seed, PretrainSettings().pages_per_web) & default_names()]
     assert shared, "none of the webs shares a name, so that nothing would be tested"
     assert_separate(shared[0])
+
+
+def test_the_corpus_is_made_without_an_agent():
+    """Nothing that plays, samples or stores episodes is within reach of what makes the documents."""
+    agents = (
+        "agent.loop",
+        "agent.format",
+        "scribe.model",
+        "scribe.agent",
+        "trajectories",
+        "llm",
+        "train.tokens",
+        "eval",
+    )
+    for path in (ROOT / "webdancer" / "pipeline").glob("base_*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                assert not (node.module or "").startswith(tuple(f"webdancer.{name}" for name in agents)), (
+                    path,
+                    node.module,
+                )
+
+
+def test_the_webs_of_all_seeds_are_kept_out():
+    assert set(REPRODUCED_SEEDS) == {seed for pair in _WORLD_SEEDS for seed in pair}
+
+
+def test_the_base_in_the_package_fits_its_tokenizer_and_reads_a_web_it_never_saw():
+    """A few megabytes of bfloat16 that know more than chance."""
+    base = resolve_base("tiny")
+    file = base / "model.safetensors"
+    assert file.stat().st_size < 8e6
+    with safe_open(file, framework="pt") as weights:
+        assert {weights.get_tensor(name).dtype for name in weights.keys()} == {torch.bfloat16}  # noqa: SIM118
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    assert model.config.model_type == "qwen3"
+    assert model.get_input_embeddings().weight.shape[0] == len(tokenizer)
+    unseen = clean_web(FIRST_SEED + 500_000, 120)
+    exercises = encode(tokenizer, list(documents(unseen, Random(6), 40)))
+    with torch.no_grad():
+        assert evaluate(model, exercises)["validation_accuracy"] > 0.85
 
 
 def test_half_of_the_dialogues_are_long_and_take_turns():

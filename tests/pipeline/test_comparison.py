@@ -79,6 +79,7 @@ def test_figures_are_read_back(tmp_path: Path) -> None:
         ({"sft_more": 241}, False),  # 14.75 points below RL
         ({"rl": 288}, True),  # 15 points above the control
         ({"rl": 287}, False),
+        ({"sft_more": 220, "rl": 280}, True),  # 0.7 - 0.55 is a little less than 0.15 in floating point
         ({"sft": 250}, False),  # the control does not excuse SFT
     ],
 )

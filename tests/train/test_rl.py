@@ -7,12 +7,14 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import PreTrainedModel
 
 from tests.fixtures import RuleModel
 from tests.train import rl_bandit
@@ -20,15 +22,18 @@ from tests.train.rl_bandit import QUESTIONS, cold_start, metrics_of, run_rl
 from tests.train.rl_toys import run_processes
 from webdancer.config import RlSettings
 from webdancer.errors import ConfigError, TrainError
+from webdancer.llm.protocol import Message
 from webdancer.records import Status
 from webdancer.store import read_records
-from webdancer.train import rl
+from webdancer.train import policy, rl
+from webdancer.train.batches import micro_batches
 from webdancer.train.dapo import GroupSignal
+from webdancer.train.generation import EngineStats, Generation, TokenSampling, TrainableEngine
 from webdancer.train.policy import Policy
 from webdancer.train.rl import RlProgress
 from webdancer.train.rl_batch import Collector, GroupSummary
 from webdancer.train.rl_metrics import KeptRollout, rollout_metrics
-from webdancer.train.rollout import DropReason, RolloutGroup
+from webdancer.train.rollout import DropReason, QuestionOrder, Roller, RolloutGroup
 
 ROOT = Path(__file__).parents[2]
 
@@ -128,6 +133,107 @@ async def test_deterministic_is_refused_on_a_gpu(base: Path, tmp_path: Path, mon
     monkeypatch.setattr(rl, "device_of", lambda policy: torch.device("cuda"))
     with pytest.raises(ConfigError, match="deterministic = true works on the CPU only"):
         await run_rl(base, tmp_path, deterministic=True)
+
+
+async def test_overlong_filtering_leaves_cut_episodes_out_of_the_loss(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Three turns are needed by those who search twice; with two they are cut off."""
+    monkeypatch.setattr(rl_bandit, "AGENT", rl_bandit.AGENT.model_copy(update={"max_steps": 2}))
+    lines = {}
+    for overlong in ("none", "filter"):
+        await run_rl(base, tmp_path / overlong, num_steps=1, deterministic=True, overlong=overlong)
+        (lines[overlong],) = metrics_of(tmp_path / overlong)
+    assert lines["none"]["status_step_limit"] == lines["filter"]["status_step_limit"] > 0
+    assert lines["none"]["groups_trained"] == lines["filter"]["groups_trained"] > 0
+    assert 0 < lines["filter"]["trained_tokens"] < lines["none"]["trained_tokens"]
+
+
+async def test_where_the_bound_is_reached_the_groups_found_are_trained(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def mostly_wrong(messages: Sequence[Message]) -> str:
+        says_blue = messages[-1].content.split("<answer>")[-1].split("</answer>")[0].strip() == "blue"
+        return json.dumps({"reason": "", "correct": says_blue and QUESTIONS[0] in messages[-1].content})
+
+    monkeypatch.setattr(rl_bandit, "judge", lambda: RuleModel(mostly_wrong))
+    result = await run_rl(base, tmp_path, num_steps=1, groups_per_step=3, max_extra_rounds=0)
+    (line,) = metrics_of(tmp_path)
+    assert (line["groups"], line["groups_trained"], line["groups_all_wrong"], line["rounds"]) == (3, 1, 2, 1)
+    assert (result.num_updates, result.num_skipped_steps) == (1, 0)  # one group makes one step
+
+
+class OtherEngine:
+    """Nothing but what RL may ask of an engine; its numbers are a little off, as another program's would be."""
+
+    def __init__(self, inner: TrainableEngine) -> None:
+        self._inner, self.num_syncs, self.stats, self.max_context = inner, 0, EngineStats(), inner.max_context
+
+    async def __aenter__(self) -> "OtherEngine":
+        await self._inner.__aenter__()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self._inner.__aexit__(*exception)
+
+    def open(self, session: str) -> None:
+        self._inner.open(session)
+
+    def release(self, session: str) -> None:
+        self._inner.release(session)
+
+    def sync(self, model: PreTrainedModel) -> None:
+        self.num_syncs += 1
+        self._inner.sync(model)
+
+    async def generate(self, ids: Sequence[int], sampling: TokenSampling, *, session: str) -> Generation:
+        found = await self._inner.generate(ids, sampling, session=session)
+        return found._replace(logprobs=[logprob - 0.01 for logprob in found.logprobs])
+
+
+async def test_another_engine_can_take_the_place_of_ours(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    made: list[OtherEngine] = []
+
+    def new_engine(*args: Any, **kwargs: Any) -> OtherEngine:
+        made.append(OtherEngine(policy.new_engine(*args, **kwargs)))
+        return made[0]
+
+    monkeypatch.setattr(rl, "new_engine", new_engine)
+    settings = {"num_steps": 5, "groups_per_step": 6, "learning_rate": 1e-3, "importance_cap": 2.0}
+    await run_rl(base, tmp_path, **settings)
+    lines = metrics_of(tmp_path)
+    assert lines[-1]["solve_rate"] > lines[0]["solve_rate"] + 0.1
+    assert all(0.005 < line["logprob_gap_mean"] < 0.02 for line in lines)
+    assert made[0].num_syncs == 6  # at the start, and after each step
+
+
+@pytest.mark.parametrize("num", [5, pytest.param(126, marks=pytest.mark.slow)])
+async def test_what_was_sampled_is_what_a_step_trains_on(base: Path, num: int):
+    """From the engine to the batch of an optimizer step, with tool calls and their answers between the turns."""
+    sampled: dict[str, list[int]] = {}
+    async with policy.Policy(base, rl_bandit.POLICY) as bandit:
+        generate = bandit.engine.generate
+
+        async def note(ids: Sequence[int], sampling: TokenSampling, *, session: str) -> Generation:
+            found = await generate(ids, sampling, session=session)
+            sampled.setdefault(session, []).extend(found.token_ids)
+            return found
+
+        bandit.engine.generate = note  # type: ignore[method-assign]
+        roller = Roller(
+            bandit, rl_bandit.toolbox(), rl_bandit.judge(), agent_settings=rl_bandit.AGENT, settings=RlSettings(),
+            max_context=400, max_batch=32, seed=1,
+        )  # fmt: skip
+        order = QuestionOrder(rl_bandit.qas(), seed=1)
+        groups = await asyncio.gather(*(roller.group(order.draw(n), policy_version=0) for n in range(num)))
+    samples = [rollout.sample for group in groups for rollout in group.rollouts]
+    assert len(samples) == 8 * num
+    steps = [step for group in groups for r in group.rollouts for step in r.trajectory.steps]
+    assert sum(step.tool == "search" and not step.error for step in steps) > 4 * num
+    for batch in micro_batches(samples, max_tokens=2000):
+        for row, position in enumerate(batch.rows):
+            trained = batch.token_ids[row][batch.mask[row]].tolist()
+            assert trained == sampled[samples[position].id]
 
 
 async def test_more_steps_go_on_where_the_training_ended_and_other_settings_do_not(base: Path, tmp_path: Path):
@@ -253,13 +359,25 @@ async def test_rollouts_of_an_interrupted_step_are_used_again(base: Path, tmp_pa
 def test_two_processes_share_the_questions_and_end_with_one_policy(base: Path, tmp_path: Path):
     script = tmp_path / "script.py"
     script.write_text(
-        "import sys\nfrom tests.train.rl_bandit import main\nmain(sys.argv[1], sys.argv[2], sys.argv[3], '')\n"
+        "import os, sys, torch\n"
+        "from tests.train.rl_bandit import main\n"
+        "from webdancer.train.learner import Learner\n"
+        "save = Learner.save_checkpoint\n"
+        "def save_own(learner, tokenizer, out):\n"
+        "    torch.save(learner.weights(), f\"{out}-{os.environ['RANK']}.pt\")\n"
+        "    save(learner, tokenizer, out)\n"
+        "Learner.save_checkpoint = save_own\n"
+        "main(sys.argv[1], sys.argv[2], sys.argv[3], '')\n"
     )
     settings = json.dumps({"num_steps": 3, "groups_per_step": 5, "save_every_steps": 5, "learning_rate": 1e-3})
     run_processes(script, str(base), str(tmp_path / "out"), settings, num_processes=2)
     lines = metrics_of(tmp_path / "out")
     assert [line["step"] for line in lines] == [1, 2, 3]
     assert all(line["groups"] >= 5 and line["logprob_gap_max"] < 1e-3 for line in lines)
+    first, second = (torch.load(tmp_path / f"out-{rank}.pt") for rank in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    before = load_file(base / "model.safetensors")
+    assert any(not torch.equal(before[name], first[name].to(before[name].dtype)) for name in before if name in first)
     assert lines[0]["rollouts"] == 8 * lines[0]["groups"]
 
 

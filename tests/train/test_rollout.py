@@ -85,6 +85,7 @@ def roller(
     agent: AgentSettings | None = None,
     max_context: int = 1000,
     max_batch: int = 512,
+    seed: int = 3,
     **settings: object,
 ) -> tuple[Roller, ScriptedPolicy]:
     policy = ScriptedPolicy(scripts)
@@ -99,7 +100,7 @@ def roller(
         settings=rl,
         max_context=max_context,
         max_batch=max_batch,
-        seed=3,
+        seed=seed,
     )
     return made, policy
 
@@ -147,6 +148,12 @@ async def test_format_and_answer(script: list[Reply], format_score: float, answe
     assert (reward.format, reward.answer) == (format_score, answer_score)
     assert reward.total == pytest.approx(0.1 * format_score + 0.9 * answer_score)
     assert group.rollouts[0].sample.status is status
+
+
+async def test_what_a_group_teaches_hangs_on_its_answers_not_on_its_rewards():
+    group = await group_of([[WRONG], ["?", "?"]], agent=AgentSettings(max_steps=2, max_invalid_turns=2))
+    assert totals(group) == pytest.approx([0.1, 0.0])
+    assert group.signal is GroupSignal.ALL_WRONG
 
 
 async def test_no_answer_is_forced():
@@ -225,9 +232,9 @@ async def test_every_episode_is_closed_whatever_became_of_it():
     assert [episode.is_closed for episode in policy.episodes.values()] == [True] * 3
 
 
-async def test_seeds_differ_by_question_epoch_and_rollout_and_follow_from_nothing_else():
-    async def seeds(draw: Draw) -> list[int]:
-        made, policy = roller([[RIGHT]] * 3, temperature=0.8, top_p=0.9)
+async def test_seeds_differ_by_run_question_epoch_and_rollout_and_follow_from_nothing_else():
+    async def seeds(draw: Draw, seed: int = 3) -> list[int]:
+        made, policy = roller([[RIGHT]] * 3, seed=seed, temperature=0.8, top_p=0.9)
         group = await made.group(draw, policy_version=0)
         samplings = [policy.episodes[draw.rollout_id(n)].samplings[0] for n in range(3)]
         assert {(s.temperature, s.top_p) for s in samplings} == {(0.8, 0.9)}
@@ -236,8 +243,8 @@ async def test_seeds_differ_by_question_epoch_and_rollout_and_follow_from_nothin
 
     first = await seeds(Draw(0, 0, qa()))
     assert await seeds(Draw(9, 0, qa())) == first  # the position is no part of it
-    others = [await seeds(Draw(0, 1, qa())), await seeds(Draw(0, 0, qa(1)))]
-    assert len({seed for seeds_ in (first, *others) for seed in seeds_}) == 9
+    others = [await seeds(Draw(0, 1, qa())), await seeds(Draw(0, 0, qa(1))), await seeds(Draw(0, 0, qa()), seed=4)]
+    assert len({seed for seeds_ in (first, *others) for seed in seeds_}) == 12
 
 
 @pytest.mark.parametrize(("concurrency", "max_batch", "expected"), [(6, 100, 6), (100, 6, 6), (100, 3, 3)])

@@ -18,7 +18,7 @@ from webdancer.config import PolicySettings, SftSettings
 from webdancer.errors import TrainError
 from webdancer.train.batches import micro_batches
 from webdancer.train.learner import Learner
-from webdancer.train.model import token_logprobs
+from webdancer.train.model import cosine_share, token_logprobs
 from webdancer.train.sft import EarlyStop, SftProgress, SftResult, train_on_examples
 from webdancer.train.sft_data import Example, plan_steps, split_examples
 
@@ -87,9 +87,27 @@ def test_loss_is_the_papers_sum_over_the_policys_tokens(base: Path, tmp_path: Pa
     (line,) = metrics_of(tmp_path / "out")
     assert line["loss"] == pytest.approx(loss.item(), rel=1e-5)
     assert (line["tokens"], line["loss_tokens"], line["step"]) == (9, 4, 1)
+    assert line["learning_rate"] == ONE_STEP.learning_rate
     loss.backward()
     norm = torch.cat([weight.grad.flatten() for weight in model.parameters()]).norm()
     assert line["grad_norm"] == pytest.approx(norm.item(), rel=1e-4)
+
+
+def test_the_learning_rate_warms_up_and_falls_and_is_what_the_optimizer_takes(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[float] = []
+    step = Learner.step
+    monkeypatch.setattr(Learner, "step", lambda self, rate: (taken.append(rate), step(self, rate))[1])
+    update = {"learning_rate": 0.01, "warmup_share": 0.25, "min_learning_rate_share": 0.1, "num_epochs": 4}
+    train(toy_examples(20), base, tmp_path / "out", SETTINGS.model_copy(update=update))
+    num = len(taken)
+    shown = [line["learning_rate"] for line in metrics_of(tmp_path / "out")]
+    shares = [cosine_share(i, num_steps=num, warmup_steps=round(0.25 * num), min_share=0.1) for i in range(num)]
+    assert taken == shown == pytest.approx([0.01 * share for share in shares])
+    assert num > 8
+    assert max(taken) == taken[round(0.25 * num)] == 0.01
+    assert taken[-1] == pytest.approx(0.001)
 
 
 def test_many_micro_batches_are_one(base: Path, tmp_path: Path) -> None:

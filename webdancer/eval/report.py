@@ -51,7 +51,7 @@ def write_report(
             questions=_questions(_mapping(summary["qa"])),
             samples="".join(_sample(*sample) for sample in samples) or "<p>No trajectory was sampled.</p>",
             crawl=_crawl(_mapping(summary["crawl"])),
-            seconds=_costs(_mapping(summary["seconds"]), systems),
+            seconds=_costs(summary, systems, metrics),
         ),
     )
 
@@ -145,15 +145,32 @@ def _evaluation(systems: Mapping[str, JsonValue]) -> str:
     )
 
 
-def _costs(seconds: Mapping[str, JsonValue], systems: Mapping[str, JsonValue]) -> str:
-    """Seconds of each stage, and what each system's answers cost."""
+def _costs(
+    summary: Mapping[str, JsonValue], systems: Mapping[str, JsonValue], metrics: Mapping[str, Sequence[Metrics]]
+) -> str:
+    """Seconds of each stage and what it made or read in them, and what each system's answers cost."""
+    crawled, written = _mapping(summary["crawl"]), _mapping(summary["qa"])
+    heldout = _mapping(crawled.get("heldout", {}))
+    sampled = sum(_of(step, "rollouts") * _of(step, "sampled_tokens_per_episode") for step in metrics.get("rl", ()))
+    work = {
+        "crawl": f"{_number(crawled['num_pages']) + _number(heldout.get('num_pages', 0)):,.0f} pages",
+        "synth": f"{sum(map(_number, _mapping(written['by_kind']).values())):,.0f} questions to train on",
+        "sample": f"{_number(_mapping(summary['funnel'])['sampled']):,.0f} attempts",
+        "sft": f"{sum(_of(step, 'tokens') for step in metrics.get('sft', ())):,.0f} tokens read",
+        "rl": f"{sum(_of(step, 'rollouts') for step in metrics.get('rl', ())):,.0f} rollouts, {sampled:,.0f} tokens sampled",
+    }
+    stages = [[stage, seconds, work.get(stage, "")] for stage, seconds in _mapping(summary["seconds"]).items()]
     names = ("seconds", "prompt_tokens", "cached_tokens", "sampled_tokens", "sampled_tokens_per_s")
     rows = []
     for name, value in systems.items():
         cost = _mapping(_mapping(value).get("cost", {}))
         rows.append([name, *(cost.get(key, "") for key in names)])
     head = ("system", "seconds", "tokens read", "taken from the cache", "tokens sampled", "sampled a second")
-    return _table(("stage", "seconds"), list(seconds.items())) + (_table(head, rows) if rows else "")
+    return _table(("stage", "seconds", "what it did"), stages) + (_table(head, rows) if rows else "")
+
+
+def _of(step: Metrics, name: str) -> float:
+    return _number(step.get(name) or 0)
 
 
 def _funnel(funnel: Mapping[str, JsonValue]) -> str:

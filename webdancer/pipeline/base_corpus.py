@@ -1,8 +1,10 @@
 """What the tiny base model is trained on: the text of other embedded webs, and reading and copying exercises about them.
 
-Stands in for the general pre-training that a real base model brings along. There is no agent trajectory in it: no thought, no
-call, no tool response. The webs have seeds of a million and more, and whatever bears a full name of a default web is left out.
-Exercises are dialogues: material and a task, then the right answer, which is always copied or worked out from the material.
+Stands in for the general pre-training that a real base model brings along. There is no agent trajectory in it: no tag and no
+call. But its plans are said in the sentences that the teacher's thoughts are made of, and what is to be read has the shape of
+what search and visit answer; the tokenizer alone is shown the frames of calls. The webs have seeds of a million
+and more, and whatever bears a full name of a default web is left out. Exercises are dialogues: material and a task, then the
+right answer, which is always copied or worked out from the material.
 """
 
 import json

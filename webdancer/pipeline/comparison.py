@@ -15,7 +15,8 @@ SYSTEMS = ("base", "sft", "sft_more", "rl")
 TEMPERATURES = (0.0, 0.6)
 TOP_P = 0.95
 """With temperature 0.6: the paper's evaluation settings."""
-_MAX_BASE, _MIN_SFT, _MIN_GAIN = 0.02, 0.5, 0.15
+_MAX_BASE, _MIN_SFT, _MIN_GAIN = 2, 50, 15
+"""In per cent."""
 
 
 class SystemFigures(Record):
@@ -84,8 +85,13 @@ def holds(figures: SeedFigures) -> bool:
 
 
 def _view_holds(base: Score, sft: Score, more: Score, rl: Score) -> bool:
-    gains = [rl.pass_at_1 - other.pass_at_1 >= _MIN_GAIN and rl.ci95[0] > other.ci95[1] for other in (sft, more)]
-    return base.pass_at_1 <= _MAX_BASE and sft.pass_at_1 >= _MIN_SFT and all(gains)
+    """In whole numbers: all four answered the same questions."""
+    num = rl.num_questions
+    gains = [
+        100 * (rl.num_correct - other.num_correct) >= _MIN_GAIN * num and rl.ci95[0] > other.ci95[1]
+        for other in (sft, more)
+    ]
+    return 100 * base.num_correct <= _MAX_BASE * num and 100 * sft.num_correct >= _MIN_SFT * num and all(gains)
 
 
 def _scores(figures: SeedFigures, temperature: float, group: str) -> list[Score]:
