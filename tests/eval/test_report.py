@@ -225,7 +225,7 @@ def test_a_trajectory_opens_and_hostile_text_stays_text(opened: Opened) -> None:
     assert [h.inner_text() for h in comparison.locator("h4").all()] == [
         f"base: {HOSTILE} wrong", f"SFT: {HOSTILE} wrong", f"DAPO: {HOSTILE} right"
     ]  # fmt: skip
-    assert comparison.locator("pre").count() == 6
+    assert comparison.locator("pre").count() == 9
     assert opened.page.locator("script, img, link, iframe").count() == 0
     assert opened.page.title() == "webdancer: <b>run</b>"
 

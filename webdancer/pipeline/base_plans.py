@@ -1,6 +1,6 @@
 """The planning exercise of the base model: work a question off step by step, each step's finding given by the user.
 
-The assistant says what it learnt and what it needs next, in plain sentences: no tool, no call, no thought. A question of
+The assistant says what it learnt and what it needs next, in plain sentences: no tool, no call, no tag. A question of
 several steps, of a number, or of what stands in two lists is made from facts and lists that the reader found on the web's pages.
 """
 
