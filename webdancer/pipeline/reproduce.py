@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from itertools import count, cycle
 from pathlib import Path
+from statistics import quantiles
 
 from pydantic import JsonValue
 
@@ -112,8 +113,8 @@ async def _train_more(run: RunFolder, *, budget_s: float) -> None:
         raise TrainError(
             f"{path}: the SFT policy solved none of RL's questions within {budget_s / 2:.0f} s; nothing to train on"
         )
-    # As many trajectories as the time left allows, at the speed that SFT had here.
-    tokens_per_s = sum(step["tokens"] for step in _metrics(path / "sft")) / _training_seconds(path / "sft")
+    # As many trajectories as the time left allows, at the speed of SFT's steps here while nothing else kept the machine busy.
+    tokens_per_s = quantiles((step["tokens_per_s"] for step in _metrics(path / "sft")), n=10, method="inclusive")[-1]
     tokens_each = sum(trajectory.num_tokens for trajectory in right) / len(right)
     num_read = (began + budget_s - time.monotonic()) * tokens_per_s / tokens_each
     trajectories = _mixed(right, list(read_records(path / "sft.jsonl", Trajectory)), num_read, seed=config.seed)
