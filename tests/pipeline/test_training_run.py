@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,13 +16,15 @@ import pytest
 from run_records import load_run
 from tiny_checkpoint import AGENT_TEXTS, build_checkpoint
 
-from webdancer.config import Config, load_config
+from webdancer.agent.schemas import TOOL_SCHEMAS
+from webdancer.config import Config, SftSettings, load_config
 from webdancer.errors import ConfigError
-from webdancer.pipeline.asking import ask_question
+from webdancer.pipeline.asking import ask_question, visited_urls
 from webdancer.pipeline.serving import serve_model
 from webdancer.pipeline.stages import run_pipeline, run_stage
 from webdancer.records import QA, CotMode, EvalResult, Status, Trajectory
 from webdancer.store import read_records
+from webdancer.train.sft import train_sft
 
 MICRO = Path(__file__).parent / "micro.toml"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -142,6 +145,82 @@ def test_ctrl_c_while_it_trains_says_how_to_go_on(sampled: Path, settings: Confi
     assert process.returncode == 130
     assert f"webdancer run {out}" in stderr
     assert "Traceback" not in stderr
+
+
+@pytest.mark.slow
+def test_training_under_accelerate_launch_by_the_same_commands(sampled: Path, tmp_path: Path) -> None:
+    out = tmp_path / "launched"
+    shutil.copytree(sampled, out)
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    launch += ["-m", "webdancer"]
+    for stage in ("sft", "rl"):
+        done = subprocess.run(
+            [*launch, stage, str(out)], capture_output=True, text=True, check=False, timeout=300, env=ENVIRONMENT
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count(f"\n{stage}\n") == 1, "each process tells of the stage"
+        steps = [json.loads(line)["step"] for line in (out / stage / "metrics.jsonl").read_text().splitlines()]
+        assert steps == list(range(1, len(steps) + 1))
+        assert json.loads((out / "manifest.json").read_text())["stages"][stage]["done"]
+    asyncio.run(run_pipeline(out, None))
+    assert json.loads((out / "summary.json").read_text())["eval"]["rl"]["num_questions"] == 6
+
+
+@pytest.fixture(scope="module")
+def answering(sampled: Path, settings: Config, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Trajectory]:
+    """A checkpoint that knows one trajectory by heart, with visits in it."""
+    known = max(read_records(sampled / "sft.jsonl", Trajectory), key=lambda t: sum(s.tool == "visit" for s in t.steps))
+    steps = [step.model_dump_json() for step in known.steps]
+    out = tmp_path_factory.mktemp("answering") / "run"
+    shutil.copytree(sampled, out)
+    base = build_checkpoint(out / "base", texts=[*AGENT_TEXTS, known.question, *steps], vocab_size=700)
+    train_sft(
+        [known],
+        base=base,
+        out=out / "sft",
+        settings=SftSettings(num_epochs=400, learning_rate=1e-2, validation_share=0.0),
+        policy=settings.policy,
+        prompt=settings.agent.prompt,
+        schemas=TOOL_SCHEMAS,
+        seed=0,
+    )
+    return out, known
+
+
+def test_ask_tells_answer_steps_and_sources_of_a_checkpoint_here_and_served(answering: tuple[Path, Trajectory]) -> None:
+    run, known = answering
+
+    def ask(*options: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "webdancer", "ask", known.question, "--config", str(MICRO), *options]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=ENVIRONMENT)
+
+    def check(done: subprocess.CompletedProcess[str]) -> None:
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == f"{known.answer}\n"
+        visited = [url for step in known.steps if step.tool == "visit" for url in visited_urls(step)]
+        assert done.stderr.replace("\n", "").replace(" ", "").endswith("Sources:" + "".join(dict.fromkeys(visited)))
+        assert known.steps[0].thought[:30] in done.stderr
+
+    check(ask("--model", str(run / "sft")))
+    server = subprocess.Popen(
+        [sys.executable, "-m", "webdancer", "serve", "--model", str(run / "sft"), "--port", "0", "--config", str(MICRO)],
+        stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
+    )  # fmt: skip
+    try:
+        assert server.stderr is not None
+        told = ""
+        while "/v1" not in told:
+            line = server.stderr.readline()
+            assert line, told
+            told += line
+        url = re.search(r"http://\S+/v1", told)
+        assert url, told
+        check(ask("--model", url[0], "--run", str(run)))
+    finally:
+        server.terminate()
+        server.wait(timeout=20)
+        server.stderr.close()
 
 
 async def test_a_checkpoint_answers_the_same_in_process_and_served(

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from itertools import count, cycle
 from pathlib import Path
-from statistics import quantiles
+from statistics import median
 
 from pydantic import JsonValue
 
@@ -74,7 +74,7 @@ async def _run_seed(path: Path, config: Config) -> SeedFigures:
     run = RunFolder(path, config)
     if not run.is_done("sft_more"):
         with run.stage("sft_more"):
-            await _train_more(run, budget_s=max(run.seconds()["rl"], _training_seconds(path / "rl")))
+            await _train_more(run, budget_s=_seconds(run)["rl"])
     if not run.is_done("comparison"):
         with run.stage("comparison"):
             for temperature in TEMPERATURES:
@@ -83,16 +83,20 @@ async def _run_seed(path: Path, config: Config) -> SeedFigures:
                 here = config.model_copy(update={"eval": config.eval.model_copy(update=update)})
                 await evaluate_systems(path, here, sites(run)[-1].snapshot, suffix=f"@{temperature:g}")
     world_seeds = (config.world.seed, config.world.heldout_seed)
-    return figures_of(path, seed=config.seed, world_seeds=world_seeds, seconds=run.seconds())
+    return figures_of(path, seed=config.seed, world_seeds=world_seeds, seconds=_seconds(run))
 
 
 def _metrics(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def _training_seconds(folder: Path) -> float:
-    """What its steps took, also in attempts that were killed (but for the groups of rollouts that a later one took over)."""
-    return _metrics(folder)[-1]["seconds"]
+def _seconds(run: RunFolder) -> dict[str, float]:
+    """Of each stage; of SFT and RL also what their steps took in attempts that were killed.
+
+    (But not the rollouts of killed attempts that a later one took over.)
+    """
+    trained = {stage: _metrics(run.path / stage)[-1]["seconds"] for stage in ("sft", "rl")}
+    return {stage: round(max(seconds, trained.get(stage, 0)), 2) for stage, seconds in run.seconds().items()}
 
 
 async def _train_more(run: RunFolder, *, budget_s: float) -> None:
@@ -113,8 +117,8 @@ async def _train_more(run: RunFolder, *, budget_s: float) -> None:
         raise TrainError(
             f"{path}: the SFT policy solved none of RL's questions within {budget_s / 2:.0f} s; nothing to train on"
         )
-    # As many trajectories as the time left allows, at the speed of SFT's steps here while nothing else kept the machine busy.
-    tokens_per_s = quantiles((step["tokens_per_s"] for step in _metrics(path / "sft")), n=10, method="inclusive")[-1]
+    # As many trajectories as the time left allows, at the speed of SFT's steps here.
+    tokens_per_s = median(step["tokens_per_s"] for step in _metrics(path / "sft"))
     tokens_each = sum(trajectory.num_tokens for trajectory in right) / len(right)
     num_read = (began + budget_s - time.monotonic()) * tokens_per_s / tokens_each
     trajectories = _mixed(right, list(read_records(path / "sft.jsonl", Trajectory)), num_read, seed=config.seed)
