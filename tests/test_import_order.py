@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "webdancer"
 ROOMS = [
     "records", "errors", "config", "store", "llm", "judge", "web", "world", "agent", "scribe", "synth", "trajectories",
-    "train", "eval", "serve", "pipeline", "cli",
+    "train", "eval", "serve", "pipeline", "settings_text", "cli",
 ]  # fmt: skip
 BASE = {"records", "errors", "config", "store"}
 ALLOWED_ONLY = {"world": BASE, "web": BASE, "llm": BASE, "scribe": {*BASE, "llm", "judge", "agent"}}

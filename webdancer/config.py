@@ -303,7 +303,7 @@ class RlSettings(Settings):
     recompute_logprobs: bool = False
     """Take the old log-probabilities from the trainer instead of the engine."""
     deterministic: bool = False
-    """Waves and seeds are fixed, so that a resumed run is bit-identical. On the CPU only."""
+    """Waves and seeds are fixed, so that a resumed run is bit-identical. On the CPU only, with as many threads."""
     concurrency: int = Field(512, ge=1)
     """Episodes under way at once; never more than `policy.max_batch`."""
     save_every_steps: int = Field(5, ge=1)

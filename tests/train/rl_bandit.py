@@ -25,7 +25,7 @@ from webdancer.train.rl import RlProgress, RlResult, train_rl
 from webdancer.train.tokens import ChatTokens, encode_trajectory
 
 AGENT = AgentSettings(prompt="agent_brief", observations="brief", max_steps=4, max_turn_tokens=40)
-POLICY = PolicySettings(device="cpu", dtype="float32", max_context=400, max_batch=32)
+POLICY = PolicySettings(device="cpu", dtype="float32", max_context=400, max_batch=32, num_threads=1)
 QUESTIONS = ("Which word?", "What word is it?", "Tell the word.")
 WORDS = ("red", "blue")
 
