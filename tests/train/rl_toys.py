@@ -9,11 +9,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from webdancer.llm.prompts import load_prompt
 from webdancer.records import Reward, Sample, Status
 from webdancer.train.dapo import group_advantages
+from webdancer.train.learner import Learner
 from webdancer.train.tokenizer import build_tokenizer
 
 TEXTS = (load_prompt("agent_brief"), "Which word is it?", "<think>\nguess\n</think>\n<answer>\nred\n</answer>", "blue")
@@ -69,6 +71,20 @@ def toy_samples(
                 )
             )
     return samples
+
+
+def step_by_sgd(learner: Learner, model: nn.Module) -> dict[str, Tensor]:
+    """Put SGD in AdamW's place; the dictionary gets the gradients of each step, as the optimizer finds them."""
+    learner._optimizer = torch.optim.SGD(model.parameters(), lr=0.0)  # type: ignore[assignment]
+    gradients: dict[str, Tensor] = {}
+    step = learner.step
+
+    def keep_gradients(learning_rate: float) -> float:
+        gradients.update({n: w.grad.clone() for n, w in model.named_parameters() if w.grad is not None})
+        return step(learning_rate)
+
+    learner.step = keep_gradients  # type: ignore[method-assign]
+    return gradients
 
 
 def run_processes(script: Path, *arguments: str, num_processes: int, timeout_s: float = 120.0) -> None:

@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from tests.train.rl_toys import toy_model, toy_samples, toy_tokenizer
+from tests.train.rl_toys import step_by_sgd, toy_model, toy_samples, toy_tokenizer
 from webdancer.config import RlSettings
 from webdancer.records import Sample
 from webdancer.train.dapo import group_advantages
@@ -136,15 +136,7 @@ def our_step() -> tuple[float, dict[str, Tensor], dict[str, Tensor]]:
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
     accelerator = Accelerator(cpu=True)
     learner = Learner(model, accelerator, dtype=torch.float32, weight_decay=0.0, max_grad_norm=1e9)
-    learner._optimizer = torch.optim.SGD(model.parameters(), lr=0.0)  # type: ignore[assignment]
-    gradients: dict[str, Tensor] = {}
-    step = learner.step
-
-    def keep_gradients(learning_rate: float) -> float:
-        gradients.update({n: w.grad.clone() for n, w in model.named_parameters() if w.grad is not None})
-        return step(learning_rate)
-
-    learner.step = keep_gradients  # type: ignore[method-assign]
+    gradients = step_by_sgd(learner, model)
     settings = RlSettings(micro_batch_tokens=90)  # in several micro-batches, where TRL has one
     result = Updater(learner, settings=settings, accelerator=accelerator).update([drifted_samples()], learning_rate=0.1)
     assert result.metrics["clip_low_share"] > 0

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
-from rl_toys import toy_model, toy_tokenizer
+from rl_toys import step_by_sgd, toy_model, toy_tokenizer
 from sft_toys import toy_examples
 from torch import Tensor
 
@@ -74,15 +74,7 @@ def our_step(folder: Path) -> tuple[float, dict[str, Tensor], dict[str, Tensor]]
     examples = toy_examples(NUM)
     model = toy_model()
     learner = Learner(model, Accelerator(cpu=True), dtype=torch.float32, weight_decay=0.0, max_grad_norm=1e9)
-    learner._optimizer = torch.optim.SGD(model.parameters(), lr=0.0)  # type: ignore[assignment]
-    gradients: dict[str, Tensor] = {}
-    step = learner.step
-
-    def keep_gradients(learning_rate: float) -> float:
-        gradients.update({n: w.grad.clone() for n, w in model.named_parameters() if w.grad is not None})
-        return step(learning_rate)
-
-    learner.step = keep_gradients  # type: ignore[method-assign]
+    gradients = step_by_sgd(learner, model)
     settings = SftSettings(num_epochs=1, batch_tokens=10_000, micro_batch_tokens=60, learning_rate=RATE, warmup_share=0)
     training = _Training(SplitExamples(examples, [], 0), learner, settings, folder, 0, lambda progress: None)
     assert len(training._micro_batches(examples, range(NUM))) > 1
