@@ -199,3 +199,51 @@ async def test_a_control_token_in_a_text_prompt_is_plain_text(checkpoint: Path) 
         real = await server.client.completions.create(prompt=[server.tokens.end_id], **request)
     assert plain.usage.prompt_tokens > 1
     assert real.usage.prompt_tokens == 1
+
+
+def endless(max_tokens: int) -> dict[str, object]:
+    """A request whose turn takes all tokens that it may: greedily the random model goes round in a circle."""
+    return {"model": "toy", "prompt": "river", "temperature": 0, "max_tokens": max_tokens}
+
+
+async def test_a_stream_begins_while_the_turn_is_under_way(checkpoint: Path) -> None:
+    async with served(checkpoint) as server:
+        seen = []
+        async for _ in await server.client.completions.create(stream=True, **endless(300)):
+            seen.append(server.engine.stats.sampled_tokens)
+    assert seen[-1] == 300
+    assert seen[0] < 100
+    assert seen[len(seen) // 2] < 300
+
+
+async def test_a_client_that_leaves_a_stream_ends_its_turn(checkpoint: Path) -> None:
+    async with served(checkpoint, max_context=4000) as server:
+        async with await server.client.completions.create(stream=True, **endless(3900)) as stream:
+            async for _ in stream:
+                break
+        for _ in range(1000):
+            if not server.engine._running:
+                break
+            await asyncio.sleep(0.01)
+        assert server.engine.stats.sampled_tokens < 1000
+
+
+async def test_a_stop_string_ends_the_turn_in_the_engine(checkpoint: Path) -> None:
+    async with served(checkpoint) as server:
+        whole = (await server.client.completions.create(**endless(300))).choices[0].text
+        stop = next(char for char in whole if char.isalnum())
+        cut = await server.client.completions.create(stop=[stop], **endless(300))
+        assert server.engine.stats.sampled_tokens < 300 + 50
+    assert cut.choices[0].text == whole.partition(stop)[0]
+
+
+async def test_an_engine_that_fails_in_mid_stream_is_an_error_of_the_stream(checkpoint: Path) -> None:
+    async with served(checkpoint, max_context=4000) as server:
+        stream = await server.client.completions.create(stream=True, **endless(3900))
+        await anext(aiter(stream))
+        server.engine._fail(ValueError("out of memory"))
+        with pytest.raises(openai.APIError, match="the server failed: RuntimeError"):
+            [chunk async for chunk in stream]
+        again = await server.client.completions.create(model="toy", prompt="Ada Lunt", max_tokens=5)
+    assert again.usage is not None
+    assert again.usage.completion_tokens > 0

@@ -28,7 +28,7 @@ from webdancer.store import read_records
 from webdancer.train import policy, rl
 from webdancer.train.batches import micro_batches
 from webdancer.train.dapo import GroupSignal
-from webdancer.train.generation import EngineStats, Generation, TokenSampling, TrainableEngine
+from webdancer.train.generation import EngineStats, Generation, OnTokens, TokenSampling, TrainableEngine
 from webdancer.train.policy import Policy
 from webdancer.train.rl import RlProgress
 from webdancer.train.rl_batch import Collector, GroupSummary
@@ -186,7 +186,9 @@ class OtherEngine:
         self.num_syncs += 1
         self._inner.sync(model)
 
-    async def generate(self, ids: Sequence[int], sampling: TokenSampling, *, session: str) -> Generation:
+    async def generate(
+        self, ids: Sequence[int], sampling: TokenSampling, *, session: str, on_tokens: OnTokens | None = None
+    ) -> Generation:
         found = await self._inner.generate(ids, sampling, session=session)
         return found._replace(logprobs=[logprob - 0.01 for logprob in found.logprobs])
 

@@ -4,9 +4,9 @@ A role (question writer, teacher, summariser, judge ...) is a prompt; a model is
 messages. The scribe, an OpenAI-compatible endpoint and a local policy all stand behind `ChatModel`.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from webdancer.records import Usage
 
@@ -69,6 +69,19 @@ class ChatModel(Protocol):
         ...
 
 
+class ReplyPiece(NamedTuple):
+    """A part of a reply that is under way."""
+
+    content: str
+    tokens: tuple[SampledToken, ...] | None = None
+    """Those of the piece, where the model tells them; the first piece may be text that was given and not sampled."""
+    reasoning: str = ""
+
+
+ReplyParts: TypeAlias = AsyncGenerator[ReplyPiece | ChatReply, None]
+"""The pieces of a reply, and behind them the whole. Close it where it is not read to its end."""
+
+
 @runtime_checkable
 class CompletionModel(Protocol):
     """A model that also goes on with a bare text, or with token ids, without the frame of a chat."""
@@ -79,4 +92,20 @@ class CompletionModel(Protocol):
         Raises:
             ModelError: the model could not answer. ContextFullError is its kind for a prompt that is too long.
         """
+        ...
+
+
+@runtime_checkable
+class StreamingModel(Protocol):
+    """A model that tells its reply while it is under way.
+
+    Both raise what `chat` and `complete` raise; what is wrong with the request itself, before the first piece.
+    """
+
+    def stream_chat(self, messages: Sequence[Message], sampling: Sampling) -> ReplyParts:
+        """The answer to `messages`."""
+        ...
+
+    def stream_complete(self, prompt: str | Sequence[int], sampling: Sampling) -> ReplyParts:
+        """The text that follows `prompt`."""
         ...

@@ -1,8 +1,8 @@
 """Serves any chat model behind an OpenAI-compatible HTTP API: chat completions, completions (both stream) and models.
 
-The ordinary openai clients work against it. A reply is complete before its first byte is sent, also when it is streamed,
-so that a model that fails is an HTTP status and never a torn stream. Stop strings and `max_tokens` are applied here where
-the model did not apply them itself.
+The ordinary openai clients work against it. A model that tells its tokens as they come is streamed so; of any other a reply
+is complete before its first byte is sent. What is wrong with a request is an HTTP status in either case, and never a torn
+stream. Stop strings and `max_tokens` are applied here where the model did not apply them itself.
 """
 
 import asyncio
@@ -11,7 +11,8 @@ import logging
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing
 
 import uvicorn
 from fastapi import FastAPI, Request
@@ -20,13 +21,15 @@ from fastapi.responses import Response, StreamingResponse
 from starlette.exceptions import HTTPException
 
 from webdancer.errors import BadRequestError, ConfigError, ContextFullError, ModelError
-from webdancer.llm.protocol import ChatModel, ChatReply, CompletionModel, Sampling
+from webdancer.llm.protocol import ChatModel, ChatReply, CompletionModel, ReplyParts, Sampling, StreamingModel
 from webdancer.serve.replies import (
     chat_completion,
     chat_events,
     cut_at_stop,
     cut_to_length,
     dumps,
+    error_body,
+    parts_of,
     text_completion,
     text_events,
 )
@@ -73,12 +76,15 @@ def create_app(models: Mapping[str, ChatModel]) -> FastAPI:
 
     @app.post("/v1/chat/completions")
     async def chat_completions(request: ChatRequest) -> Response:
-        sampling = request.sampling()
+        sampling, messages = request.sampling(), request.chat_messages()
         model = known(request.model)
-        reply = await _answer(model.chat(request.chat_messages(), sampling), sampling, param="messages")
         head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": request.model}
+        if request.stream and isinstance(model, StreamingModel):
+            parts = await _begun(model.stream_chat(messages, sampling), param="messages")
+            return _stream(chat_events(head, parts, request))
+        reply = await _answer(model.chat(messages, sampling), sampling, param="messages")
         if request.stream:
-            return StreamingResponse(chat_events(head, reply, request), media_type="text/event-stream")
+            return _stream(chat_events(head, parts_of(reply), request))
         return _json(head | chat_completion(reply, request))
 
     @app.post("/v1/completions")
@@ -87,10 +93,13 @@ def create_app(models: Mapping[str, ChatModel]) -> FastAPI:
         model = known(request.model)
         if not isinstance(model, CompletionModel):
             raise _Refused(400, f"The model {request.model!r} only chats; use /v1/chat/completions.", param="model")
-        reply = await _answer(model.complete(request.prompt, sampling), sampling, param="prompt")
         head = {"id": f"cmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": request.model}
+        if request.stream and isinstance(model, StreamingModel):
+            parts = await _begun(model.stream_complete(request.prompt, sampling), param="prompt")
+            return _stream(text_events(head, parts, request))
+        reply = await _answer(model.complete(request.prompt, sampling), sampling, param="prompt")
         if request.stream:
-            return StreamingResponse(text_events(head, reply, request), media_type="text/event-stream")
+            return _stream(text_events(head, parts_of(reply), request))
         return _json(head | text_completion(reply, request))
 
     _add_error_handlers(app)
@@ -152,16 +161,37 @@ class _Server(uvicorn.Server):
 
 async def _answer(replying: Awaitable[ChatReply], sampling: Sampling, *, param: str) -> ChatReply:
     """The model's reply, cut at stop strings and `max_tokens`; `param` names the field that holds the model's input."""
-    try:
+    with _refusing(param):
         reply = await replying
+    reply = cut_at_stop(reply, sampling.stop)
+    return reply if sampling.max_tokens is None else cut_to_length(reply, sampling.max_tokens)
+
+
+async def _begun(parts: ReplyParts, *, param: str) -> ReplyParts:
+    """The parts of a reply of which the first is there, so that what is wrong with the request has been told."""
+    with _refusing(param):
+        first = await anext(parts)
+
+    async def all_parts() -> ReplyParts:
+        async with aclosing(parts):
+            yield first
+            async for part in parts:
+                yield part
+
+    return all_parts()
+
+
+@contextlib.contextmanager
+def _refusing(param: str) -> Iterator[None]:
+    """Turn a model's errors into answers to the client."""
+    try:
+        yield
     except ContextFullError as error:
         raise _Refused(400, str(error), param=param, code="context_length_exceeded") from error
     except BadRequestError as error:
         raise _Refused(400, str(error), param=param) from error
     except ModelError as error:
         raise _Refused(502, str(error), code="model_error") from error
-    reply = cut_at_stop(reply, sampling.stop)
-    return reply if sampling.max_tokens is None else cut_to_length(reply, sampling.max_tokens)
 
 
 def _add_error_handlers(app: FastAPI) -> None:
@@ -199,7 +229,11 @@ def _add_error_handlers(app: FastAPI) -> None:
 
 def _error(status: int, message: str, *, param: str | None = None, code: str | None = None) -> Response:
     kind = "invalid_request_error" if status < 500 else "api_error"
-    return _json({"error": {"message": message, "type": kind, "param": param, "code": code}}, status=status)
+    return _json(error_body(message, kind=kind, param=param, code=code), status=status)
+
+
+def _stream(events: AsyncIterator[bytes]) -> Response:
+    return StreamingResponse(events, media_type="text/event-stream")
 
 
 def _json(value: object, *, status: int = 200) -> Response:

@@ -1,13 +1,17 @@
 """Shapes a model's reply as OpenAI's API has it: cut at stop strings and lengths, whole or as a stream of events."""
 
 import json
+import logging
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 
-from webdancer.llm.protocol import ChatReply, SampledToken
+from webdancer.errors import ModelError
+from webdancer.llm.protocol import ChatReply, ReplyParts, ReplyPiece, SampledToken
 from webdancer.serve.wire import ChatRequest, CompletionRequest
 
+_log = logging.getLogger(__name__)
 _PIECE = re.compile(r"\s*\w{1,12}|\s*[^\w\s]|\s+")
 """What counts as a token where the model does not count, and what one streamed chunk holds."""
 
@@ -62,57 +66,79 @@ def text_completion(reply: ChatReply, request: CompletionRequest) -> dict[str, o
     return {"object": "text_completion", "choices": [choice], "usage": _usage(reply)}
 
 
-async def chat_events(head: Mapping[str, object], reply: ChatReply, request: ChatRequest) -> AsyncIterator[bytes]:
-    """The reply as server-sent events: role, reasoning, content, finish, usage where asked for, `[DONE]`."""
+async def parts_of(reply: ChatReply) -> ReplyParts:
+    """A reply that is there already as the parts of a stream, in words and marks."""
+    for piece in _PIECE.findall(reply.reasoning or ""):
+        yield ReplyPiece("", reasoning=piece)
+    for piece in _PIECE.findall(reply.content):
+        yield ReplyPiece(piece)
+    yield reply
 
-    def delta(
+
+async def chat_events(head: Mapping[str, object], parts: ReplyParts, request: ChatRequest) -> AsyncIterator[bytes]:
+    """A reply as server-sent events: role, reasoning, content, finish, usage where asked for, `[DONE]`."""
+
+    def chunk(
         value: dict[str, object], tokens: Sequence[SampledToken] | None = None, finish: str | None = None
     ) -> bytes:
         choice = {"index": 0, "delta": value, "logprobs": _chat_logprobs(tokens, request), "finish_reason": finish}
         return _event(head, "chat.completion.chunk", [choice], with_usage=request.with_usage())
 
-    yield delta({"role": "assistant", "content": ""})
-    for piece in _PIECE.findall(reply.reasoning or ""):
-        yield delta({"reasoning_content": piece})
-    for text, tokens in _pieces(reply):
-        yield delta({"content": text}, tokens)
-    yield delta({}, finish=reply.finish)
-    if request.with_usage():
-        yield _event(head, "chat.completion.chunk", [], with_usage=True, usage=_usage(reply))
-    yield b"data: [DONE]\n\n"
+    def delta(piece: ReplyPiece) -> bytes:
+        if piece.reasoning:
+            return chunk({"reasoning_content": piece.reasoning})
+        return chunk({"content": piece.content}, piece.tokens)
+
+    def end(reply: ChatReply) -> bytes:
+        usage = _event(head, "chat.completion.chunk", [], with_usage=True, usage=_usage(reply))
+        return chunk({}, finish=reply.finish) + (usage if request.with_usage() else b"")
+
+    yield chunk({"role": "assistant", "content": ""})
+    async for event in _events(parts, delta, end):
+        yield event
 
 
-async def text_events(head: Mapping[str, object], reply: ChatReply, request: CompletionRequest) -> AsyncIterator[bytes]:
+async def text_events(
+    head: Mapping[str, object], parts: ReplyParts, request: CompletionRequest
+) -> AsyncIterator[bytes]:
     """The reply of a bare completion as server-sent events."""
+    offset = 0
 
     def event(choices: list[object], usage: dict[str, int] | None = None) -> bytes:
         return _event(head, "text_completion", choices, with_usage=request.with_usage(), usage=usage)
 
-    offset = 0
-    for text, tokens in _pieces(reply):
-        yield event([_text_choice(text, tokens, request, finish=None, offset=offset)])
-        offset += len(text)
-    yield event([_text_choice("", None, request, finish=reply.finish)])
-    if request.with_usage():
-        yield event([], _usage(reply))
+    def delta(piece: ReplyPiece) -> bytes:
+        nonlocal offset
+        start, offset = offset, offset + len(piece.content)
+        return event([_text_choice(piece.content, piece.tokens, request, finish=None, offset=start)])
+
+    def end(reply: ChatReply) -> bytes:
+        last = event([_text_choice("", None, request, finish=reply.finish)])
+        return last + (event([], _usage(reply)) if request.with_usage() else b"")
+
+    async for part in _events(parts, delta, end):
+        yield part
+
+
+async def _events(
+    parts: ReplyParts, delta: Callable[[ReplyPiece], bytes], end: Callable[[ChatReply], bytes]
+) -> AsyncIterator[bytes]:
+    """The events of the pieces and of the end. A failure in mid-stream is an event, too: the status has been sent."""
+    async with aclosing(parts):
+        try:
+            async for part in parts:
+                yield end(part) if isinstance(part, ChatReply) else delta(part)
+        except Exception as error:
+            _log.exception("a reply broke off")
+            message = str(error) if isinstance(error, ModelError) else f"the server failed: {type(error).__name__}"
+            yield b"data: " + dumps(error_body(message, kind="api_error", code="model_error")) + b"\n\n"
+            return
     yield b"data: [DONE]\n\n"
 
 
-def _pieces(reply: ChatReply) -> Iterator[tuple[str, Sequence[SampledToken] | None]]:
-    """The content in the chunks of a stream: token by token where these are told, each with text of its own."""
-    if reply.tokens is None:
-        for piece in _PIECE.findall(reply.content):
-            yield piece, None
-        return
-    sampled = "".join(token.text for token in reply.tokens)
-    if given := reply.content.removesuffix(sampled):  # what the chat's layout wrote at the head of the turn
-        yield given, ()
-    waiting: list[SampledToken] = []
-    for token in reply.tokens:
-        waiting.append(token)
-        if token.text:
-            yield token.text, waiting
-            waiting = []
+def error_body(message: str, *, kind: str, param: str | None = None, code: str | None = None) -> dict[str, object]:
+    """An error as OpenAI's API tells it."""
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 def _chat_logprobs(tokens: Sequence[SampledToken] | None, request: ChatRequest) -> dict[str, object] | None:

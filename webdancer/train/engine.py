@@ -26,7 +26,7 @@ from transformers import PreTrainedModel
 from webdancer.errors import ConfigError, ContextFullError
 from webdancer.train.cache_rows import CacheRows
 from webdancer.train.drafts import Drafter, salt_of
-from webdancer.train.generation import EngineStats, Generation, Request, TokenSampling, TrainableEngine
+from webdancer.train.generation import EngineStats, Generation, OnTokens, Request, TokenSampling, TrainableEngine
 from webdancer.train.packing import Piece, Queries
 from webdancer.train.qwen import Decoder
 from webdancer.train.sampler import Sampled, mix, sample, uniforms
@@ -116,7 +116,9 @@ class TorchEngine(TrainableEngine):
             self._close(session)
         self._wake.set()
 
-    async def generate(self, ids: Sequence[int], sampling: TokenSampling, *, session: str) -> Generation:
+    async def generate(
+        self, ids: Sequence[int], sampling: TokenSampling, *, session: str, on_tokens: OnTokens | None = None
+    ) -> Generation:
         """Continue `ids`.
 
         Raises:
@@ -133,6 +135,7 @@ class TorchEngine(TrainableEngine):
             sampling=sampling,
             max_tokens=min(sampling.max_tokens, self.max_context - len(ids)),
             result=asyncio.get_running_loop().create_future(),
+            on_tokens=on_tokens,
             key=mix(sampling.seed),
             salt=salt_of(session),
         )
@@ -332,6 +335,8 @@ class TorchEngine(TrainableEngine):
         """Hand out a request's tokens of a step and end its turn where it is over."""
         request.token_ids += ids
         request.logprobs += logprobs
+        if request.on_tokens is not None:
+            request.on_tokens(ids, logprobs)
         stopped = ids[-1] in self._stop_ids
         if stopped or len(request.token_ids) == request.max_tokens:
             self._drop(request)

@@ -1,9 +1,9 @@
 """What goes into a generation engine and what comes out: sampling settings, requests, generations, totals."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol, Self
+from typing import Literal, NamedTuple, Protocol, Self, TypeAlias
 
 from transformers import PreTrainedModel
 
@@ -73,9 +73,13 @@ class EngineStats:
     decode_s: float = 0.0
 
 
+OnTokens: TypeAlias = Callable[[Sequence[int], Sequence[float]], None]
+"""Is told tokens with their log-probabilities as soon as they are sampled."""
+
+
 class TrainableEngine(Engine, Protocol):
-    """An engine that RL can sample from: it runs while its context is entered, takes over new weights,
-    and counts."""
+    """An engine that RL can sample from and that can be served: it runs while its context is entered, takes over new weights,
+    tells tokens as they come, and counts."""
 
     stats: EngineStats
     max_context: int
@@ -84,6 +88,12 @@ class TrainableEngine(Engine, Protocol):
     async def __aenter__(self) -> Self: ...
 
     async def __aexit__(self, *exception: object) -> None: ...
+
+    async def generate(
+        self, ids: Sequence[int], sampling: TokenSampling, *, session: str, on_tokens: OnTokens | None = None
+    ) -> Generation:
+        """As `Engine.generate`."""
+        ...
 
     def sync(self, model: PreTrainedModel) -> None:
         """Sample from these weights from now on."""
@@ -99,6 +109,7 @@ class Request:
     sampling: TokenSampling
     max_tokens: int
     result: asyncio.Future[Generation]
+    on_tokens: OnTokens | None
     key: int
     """Of its random stream."""
     salt: int
