@@ -213,7 +213,8 @@ class PretrainSettings(Settings):
     """Webs of the embedded web's generator, none of them a run's own, that the model reads."""
     pages_per_web: int = Field(600, ge=20)
     documents_per_web: int = Field(500, ge=1)
-    vocab_size: int = Field(4096, ge=512)
+    vocab_size: int = Field(2048, ge=512)
+    """Small, so that SFT shows nearly every token: what it never shows, the policy unlearns to copy."""
     hidden_size: int = Field(192, ge=64, multiple_of=64)
     num_layers: int = Field(4, ge=1)
     intermediate_size: int = Field(512, ge=64)

@@ -16,9 +16,9 @@ num_heldout_pages = 510
 
 [synth.num_questions]
 count = 10
-multi_hop = 150
+multi_hop = 110
 intersection = 0
-easy_to_hard = 150
+easy_to_hard = 110
 
 [synth.num_heldout_questions]
 count = 3
@@ -35,6 +35,7 @@ max_evidence_chars = 300
 max_steps = 10
 max_turn_tokens = 128
 max_tokens = 2048
+max_invalid_turns = 1
 
 [policy]
 max_context = 2048
@@ -44,7 +45,7 @@ embedding_rate_share = 0.1
 sft_share = 0.7
 
 [sft]
-num_epochs = 8
+num_epochs = 6
 learning_rate = 2e-3
 batch_tokens = 4096
 
