@@ -6,8 +6,8 @@
 Both crawl the same files from the same server (a process of its own that holds the files in memory), from the same root,
 obey robots.txt, wait for nobody (no delay, no AutoThrottle), have the same number of requests under way, and write title,
 text, links and date of each page. They run alternately, each run in a fresh process; the time is that of the crawl, without
-the start of Python. Two scrapy spiders are measured: one calls our `extract` on each page, the other is written as
-scrapy's users write it, with LinkExtractor for links and trafilatura for title, text and date. Ours writes more than
+the start of Python. Three scrapy spiders are measured: one calls our `extract` on each page; the others take links by
+LinkExtractor, and title, text and date by XPath written for this site or by trafilatura. Ours writes more than
 scrapy does: WARC records, compressed page store, and, counted in `with_index`, the search index.
 
 Prints a table and writes benchmarks/out/crawl.json and crawl.md.

@@ -271,12 +271,12 @@ async def test_a_bug_in_a_model_is_a_500_and_the_server_lives_on() -> None:
 
 async def test_half_surrogates_do_not_stop_an_answer() -> None:
     body = b'{"model": "parrot", "messages": [{"role": "user", "content": "a \\ud83d b"}]}'
-    async with served({"parrot": Parrot()}) as url:
+    parrot = Parrot(thought="half \udc00")
+    async with served({"parrot": parrot}) as url:
         status, reply = await post(url, body)
-        _, streamed = status, await post(url, body)
     assert status == 200
-    assert reply["choices"][0]["message"]["content"] == "a ? b"
-    assert streamed[0] == 200
+    assert parrot.calls[0][0][0].content == "a ? b"
+    assert reply["choices"][0]["message"]["reasoning_content"] == "half ?"
 
 
 @pytest.mark.parametrize(

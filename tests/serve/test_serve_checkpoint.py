@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import aiohttp
 import openai
 import pytest
 import torch
@@ -226,6 +227,28 @@ async def test_a_client_that_leaves_a_stream_ends_its_turn(checkpoint: Path) -> 
                 break
             await asyncio.sleep(0.01)
         assert server.engine.stats.sampled_tokens < 1000
+
+
+async def test_a_client_that_gives_up_waiting_ends_its_turn(checkpoint: Path) -> None:
+    async with served(checkpoint, max_context=4000) as server:
+        with pytest.raises(openai.APITimeoutError):
+            await server.client.with_options(timeout=0.3).completions.create(**endless(3900))
+        for _ in range(1000):
+            if not server.engine._running:
+                break
+            await asyncio.sleep(0.01)
+        assert 0 < server.engine.stats.sampled_tokens < 3000
+
+
+async def test_a_half_surrogate_in_a_prompt_is_a_question_mark(checkpoint: Path) -> None:
+    async with served(checkpoint) as server, aiohttp.ClientSession() as session:
+        url = f"{server.client.base_url}completions"
+        ids = []
+        for prompt in (rb"a \ud83d b", b"a ? b"):
+            body = b'{"model": "toy", "temperature": 0, "return_token_ids": true, "prompt": "%b"}' % prompt
+            async with session.post(url, data=body, headers={"Content-Type": "application/json"}) as reply:
+                ids.append((await reply.json())["choices"][0]["token_ids"])
+    assert ids[0] == ids[1]
 
 
 async def test_a_stop_string_ends_the_turn_in_the_engine(checkpoint: Path) -> None:

@@ -1,7 +1,7 @@
 """Tokens that come one by one: their texts, and what is held back until it is certain."""
 
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,14 +51,24 @@ def test_what_may_begin_a_stop_string_waits():
     assert texts(text.tokens) == ["a", "\n", "\n", "b"]
 
 
+def test_parts_of_a_character_that_may_begin_a_stop_string_wait_with_it():
+    text, taken = read(list("V桥梁".encode()), ["桥梁"], step=1)
+    assert [texts(tokens) for tokens in taken] == [["V"], [], [], [], [], [], [], []]
+    assert texts(text.tokens) == ["V"]
+
+
 def test_a_stop_string_within_a_token_cuts_it():
     text, _ = read([256, 258, 257], ["baba"], step=3)
     assert "".join(texts(text.tokens)) == "a"
 
 
 @given(
-    st.lists(st.one_of(st.sampled_from([*b"ab\n", 256, 257, 258]), st.integers(0, 255)), max_size=30),
-    st.lists(st.text("ab\nc", min_size=1, max_size=4), max_size=3),
+    st.lists(
+        st.sampled_from([*([n] for n in (*b"ab\n", 256, 257, 258)), list("桥".encode()), list("梁".encode())])
+        | st.lists(st.integers(0, 255), min_size=1, max_size=1),
+        max_size=30,
+    ).map(lambda parts: list(chain.from_iterable(parts))),
+    st.lists(st.text("ab\nc桥梁", min_size=1, max_size=4), max_size=3),
     st.integers(1, 5),
 )
 def test_against_the_whole_text(ids: list[int], stop: list[str], step: int):

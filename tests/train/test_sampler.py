@@ -52,6 +52,13 @@ def test_a_tiny_nucleus_holds_the_likeliest() -> None:
     assert sampled.logprobs.tolist() == pytest.approx([0.0] * 3, abs=1e-6)
 
 
+def test_settings_below_what_float32_can_tell_take_the_likeliest() -> None:
+    """One client's 1e-50 must not end the turns of all; the log-probability is that at temperature 1, as for 0."""
+    sampled = draw(P, [0.0, 0.99, 0.99], temperature=[1.0, 1e-40, 1e-6], top_p=[1e-50, 1.0, 0.5])
+    assert sampled.ids.tolist() == [1, 1, 1]
+    assert sampled.logprobs.tolist() == pytest.approx([0.0, math.log(0.5), math.log(0.5)], abs=1e-6)
+
+
 def test_the_nucleus_is_taken_after_temperature() -> None:
     """Squared and normalised: 0.685, 0.247, 0.062, 0.007; 0.9 needs the first two: 0.25 and 0.09 over 0.34."""
     sampled = draw(P, [0.73, 0.74], temperature=0.5, top_p=0.9)

@@ -56,7 +56,7 @@ def clean_web(seed: int, num_pages: int) -> Web:
 
 @cache
 def default_names() -> frozenset[str]:
-    """Names of all things of the webs that the default run and the reproduction train and test on."""
+    """Names of all things of the default webs, for every seed of the reproduction, whose own training webs are larger."""
     sizes = WorldSettings()
     names: set[str] = set()
     for seed, num_pages in product(REPRODUCED_SEEDS, (sizes.num_pages, sizes.num_heldout_pages)):

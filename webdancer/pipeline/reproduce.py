@@ -1,4 +1,4 @@
-"""Does each stage gain what the paper says it gains? The default run over several seeds, with the control that RL needs.
+"""Does each stage gain what the paper says it gains? Several seeds of `reproduce.toml`, with the control that RL needs.
 
 `base`, `sft`, `sft_more` and `rl` answer the questions of a web that nothing was trained on, greedily and at the paper's
 temperature. `sft_more` is the control: the time that RL took is spent on rejection sampling and further SFT instead. Half of

@@ -11,8 +11,9 @@ import logging
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import aclosing
+from typing import Any, TypeVar
 
 import uvicorn
 from fastapi import FastAPI, Request
@@ -36,6 +37,7 @@ from webdancer.serve.replies import (
 from webdancer.serve.wire import ChatRequest, CompletionRequest
 
 _log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 _KEEPALIVE_S = 75
 """Idle connections stay open for longer than clients keep them, so that none meets one that is closing."""
 _GRACE_S = 2
@@ -75,29 +77,29 @@ def create_app(models: Mapping[str, ChatModel]) -> FastAPI:
         return described(name)
 
     @app.post("/v1/chat/completions")
-    async def chat_completions(request: ChatRequest) -> Response:
+    async def chat_completions(request: ChatRequest, http: Request) -> Response:
         sampling, messages = request.sampling(), request.chat_messages()
         model = known(request.model)
         head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": request.model}
         if request.stream and isinstance(model, StreamingModel):
-            parts = await _begun(model.stream_chat(messages, sampling), param="messages")
+            parts = await _unless_left(http, _begun(model.stream_chat(messages, sampling), param="messages"))
             return _stream(chat_events(head, parts, request))
-        reply = await _answer(model.chat(messages, sampling), sampling, param="messages")
+        reply = await _unless_left(http, _answer(model.chat(messages, sampling), sampling, param="messages"))
         if request.stream:
             return _stream(chat_events(head, parts_of(reply), request))
         return _json(head | chat_completion(reply, request))
 
     @app.post("/v1/completions")
-    async def completions(request: CompletionRequest) -> Response:
+    async def completions(request: CompletionRequest, http: Request) -> Response:
         sampling = request.sampling()
         model = known(request.model)
         if not isinstance(model, CompletionModel):
             raise _Refused(400, f"The model {request.model!r} only chats; use /v1/chat/completions.", param="model")
         head = {"id": f"cmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": request.model}
         if request.stream and isinstance(model, StreamingModel):
-            parts = await _begun(model.stream_complete(request.prompt, sampling), param="prompt")
+            parts = await _unless_left(http, _begun(model.stream_complete(request.prompt, sampling), param="prompt"))
             return _stream(text_events(head, parts, request))
-        reply = await _answer(model.complete(request.prompt, sampling), sampling, param="prompt")
+        reply = await _unless_left(http, _answer(model.complete(request.prompt, sampling), sampling, param="prompt"))
         if request.stream:
             return _stream(text_events(head, parts_of(reply), request))
         return _json(head | text_completion(reply, request))
@@ -159,10 +161,33 @@ class _Server(uvicorn.Server):
         self._on_started()
 
 
+async def _unless_left(http: Request, work: Coroutine[Any, Any, _T]) -> _T:
+    """What the work comes to; a client that leaves first ends it, as a timeout before a retry does."""
+
+    async def left() -> None:
+        while (await http.receive())["type"] != "http.disconnect":
+            pass
+
+    working, leaving = asyncio.create_task(work), asyncio.create_task(left())
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise _Refused(499, "the client left")  # nobody reads it
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
+
+
 async def _answer(replying: Awaitable[ChatReply], sampling: Sampling, *, param: str) -> ChatReply:
-    """The model's reply, cut at stop strings and `max_tokens`; `param` names the field that holds the model's input."""
+    """The model's reply, cut at stop strings and `max_tokens`; `param` names the field that holds the model's input.
+
+    One that tells its tokens has been cut token by token by the model.
+    """
     with _refusing(param):
         reply = await replying
+    if reply.tokens is not None:
+        return reply
     reply = cut_at_stop(reply, sampling.stop)
     return reply if sampling.max_tokens is None else cut_to_length(reply, sampling.max_tokens)
 

@@ -29,6 +29,7 @@ class TokenText:
         self._length = 0
         self._incomplete: list[int] = []  # the last tokens, whose character is not complete
         self._num_taken = self._length_taken = 0
+        self._ended = False
 
     def add(self, ids: Sequence[int], logprobs: Sequence[float]) -> None:
         """Read further tokens; what comes behind a stop string is left unread."""
@@ -49,16 +50,21 @@ class TokenText:
             self._append(self.tokens.pop()._replace(text=self._decode(self._incomplete)))
             self._incomplete.clear()
         self._tail = ""
+        self._ended = True
 
     def take(self) -> list[SampledToken]:
-        """The tokens that are certain by now and were not taken yet."""
+        """The tokens that are certain by now and were not taken yet; one without text only with the next that has one."""
         certain = self._length - self._held()
         taken: list[SampledToken] = []
+        waiting: list[SampledToken] = []
         for token in self.tokens[self._num_taken : len(self.tokens) - len(self._incomplete)]:
             if self._length_taken + len(token.text) > certain:
                 break
             self._length_taken += len(token.text)
-            taken.append(token)
+            waiting.append(token)
+            if token.text or self._ended:
+                taken += waiting
+                waiting = []
         self._num_taken += len(taken)
         return taken
 

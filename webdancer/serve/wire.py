@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from webdancer.llm.protocol import Message, Sampling
 
@@ -27,12 +27,20 @@ def _listed(stop: object) -> object:
     return [] if stop is None else [stop] if isinstance(stop, str) else stop
 
 
+def _well_formed(text: str) -> str:
+    """Half surrogate pairs, which clients make when they cut a string, as `?`: no tokenizer takes them."""
+    return text.encode("utf-8", "replace").decode()
+
+
+_Text = Annotated[str, AfterValidator(_well_formed)]
+
+
 class ChatMessage(BaseModel):
     """One message; `developer` is the newer name of `system`."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[str, BeforeValidator(_joined)] = ""
-    reasoning_content: str | None = None
+    content: Annotated[_Text, BeforeValidator(_joined)] = ""
+    reasoning_content: _Text | None = None
 
     def to_message(self) -> Message:
         """The message of our own protocol."""
@@ -106,7 +114,7 @@ def _single(prompt: object) -> object:
 class CompletionRequest(_Request):
     """The body of `POST /v1/completions`."""
 
-    prompt: Annotated[str | list[Annotated[int, Field(ge=0)]], BeforeValidator(_single)]
+    prompt: Annotated[_Text | list[Annotated[int, Field(ge=0)]], BeforeValidator(_single)]
     """Text, in which control tokens are plain text; or token ids, in which they are what they are."""
     max_tokens: int | None = Field(16, ge=1)
     echo: Literal[False] | None = False

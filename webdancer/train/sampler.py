@@ -18,6 +18,8 @@ _NUM_TOP = 128
 """The nucleus is looked for among so many tokens first; sorting a whole vocabulary is slow."""
 _RUN = 64
 """Places of a cumulative sum that are summed first."""
+_GREEDY_BELOW = 1e-5
+"""A temperature so low leaves no choice, and scores divided by it leave the range of float32."""
 _NUM_AT_ONCE = 32
 """Rows, so that their logits stay in the CPU's cache."""
 
@@ -62,13 +64,13 @@ def sample(
     """One token per row of `logits` [B, V].
 
     Args:
-        temperatures: [B]; 0 takes the likeliest token, whose log-probability is then that at temperature 1.
+        temperatures: [B]; 0 (below 1e-5) takes the likeliest token, whose log-probability is then that at temperature 1.
         top_ps: [B]; the smallest set of likeliest tokens that holds so much probability is sampled from.
         numbers: [B] from `uniforms`.
     """
     ids = torch.empty(len(logits), dtype=torch.int64, device=logits.device)
     logprobs = torch.empty(len(logits), device=logits.device)
-    kinds = np.where(temperatures == 0, 0, np.where(top_ps < 1, 2, 1))
+    kinds = np.where(temperatures < _GREEDY_BELOW, 0, np.where(top_ps < 1, 2, 1))
     for kind in range(3):
         chosen = (kinds == kind).nonzero()[0]
         for start in range(0, len(chosen), _NUM_AT_ONCE):
@@ -88,12 +90,13 @@ def sample(
 
 
 def _from_nucleus(p: Tensor, uniform: Tensor, top_p: Tensor) -> Sampled:
-    """The nucleus is what has less than `top_p` of probability before it, in falling order."""
+    """The nucleus is what has less than `top_p` of probability before it, in falling order; the likeliest always is."""
     top = p.topk(min(_NUM_TOP, p.shape[1]), dim=-1)
     if bool((top.values.sum(-1) < top_p).any()):
         top = p.topk(p.shape[1], dim=-1)
     before = top.values.cumsum(-1) - top.values
     nucleus = top.values.masked_fill(before >= top_p[:, None], 0)
+    nucleus[:, 0] = top.values[:, 0]
     places = _pick(nucleus, uniform)
     logprobs = (nucleus.gather(1, places)[:, 0] / nucleus.sum(-1)).log()
     return Sampled(top.indices.gather(1, places)[:, 0], logprobs)

@@ -181,6 +181,12 @@ class _Progress:
     seconds: float = 0.0
     done: bool = False
     best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
+    """Of a sharded model on the first process alone."""
+
+    @property
+    def has_best(self) -> bool:
+        """A validation found weights to keep; the same on all processes."""
+        return self.best_loss < math.inf
 
 
 class _Training:
@@ -226,7 +232,7 @@ class _Training:
         finally:
             if log:
                 log.close()
-        if progress.best_weights:
+        if progress.has_best:
             self._learner.load_weights(progress.best_weights)
 
     def _step(self, rows: list[int]) -> dict[str, float]:
@@ -351,7 +357,7 @@ class _Training:
             num_validation=len(self._data.validation),
             num_too_long=self._data.num_too_long,
             num_steps=progress.step,
-            best_step=progress.best_step if progress.best_weights else progress.step,
+            best_step=progress.best_step if progress.has_best else progress.step,
             loss=progress.loss,
             validation_loss=progress.best_loss if self._data.validation else None,
             num_tokens=progress.num_tokens,

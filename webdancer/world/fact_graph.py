@@ -1,6 +1,6 @@
 """The seeded fact graph of the embedded web, made region by region.
 
-A region of about 2,000 pages is made from (seed, region number) alone, so that a web of a million pages needs memory only for the
+A region of about 3,400 pages is made from (seed, region number) alone, so that a web of a million pages needs memory only for the
 regions that are being read. Regions know of each other no more than names that follow from a number: some people work
 for the first companies of the next region.
 """

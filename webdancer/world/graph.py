@@ -82,7 +82,7 @@ class Article:
 
 @dataclass(slots=True)
 class Region:
-    """A part of the web of up to about 2,000 pages, made without looking at the others."""
+    """A part of the web of up to about 3,400 pages, made without looking at the others."""
 
     number: int
     by_type: dict[str, list[Entity]] = field(default_factory=dict)
