@@ -31,11 +31,12 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from webdancer.agent.loop import run_episode
 from webdancer.agent.tools import Toolbox
-from webdancer.config import AgentSettings, Config, load_config, packaged_config
+from webdancer.config import AgentSettings, Config
 from webdancer.llm.protocol import Sampling
 from webdancer.pipeline.models import open_models
 from webdancer.pipeline.toolbox import make_toolbox
 from webdancer.records import QA, CotMode
+from webdancer.settings_file import load_config, packaged_config
 from webdancer.store import read_records
 from webdancer.train.engine import EngineStats, Generation, TokenSampling, TorchEngine
 from webdancer.train.generation import Engine

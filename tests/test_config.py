@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from webdancer.config import Config, EndpointSettings, load_config, parse_config
+from webdancer.config import Config, EndpointSettings
 from webdancer.errors import ConfigError
 from webdancer.records import CotMode
-from webdancer.settings_text import settings_toml
+from webdancer.settings_file import load_config, parse_config, settings_toml
 
 
 def write(folder: Path, text: str) -> Path:

@@ -10,7 +10,8 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from webdancer.cli import app
-from webdancer.config import Config, load_config, parse_config
+from webdancer.config import Config
+from webdancer.settings_file import load_config, parse_config
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

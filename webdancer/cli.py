@@ -2,11 +2,8 @@
 
 import asyncio
 import json
-import os
 import shlex
-import signal
 import sys
-import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
@@ -15,10 +12,11 @@ from typing import Annotated, Any
 
 import typer
 
-from webdancer.config import Config, load_config, parse_config
+from webdancer.config import Config
 from webdancer.errors import ConfigError, WebdancerError
 from webdancer.pipeline.progress import console, progress_bar, step_bar
 from webdancer.records import CotMode
+from webdancer.settings_file import load_config, parse_config
 
 app = typer.Typer(
     help="Turn websites into a trained search agent (WebDancer, arXiv 2505.22648).",
@@ -42,12 +40,9 @@ def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 130 stopped by Ctrl-C."""
     try:
         app()
-    except ConfigError as error:
-        console.print(f"[bold red]error:[/] {_plain(error)}", soft_wrap=True)
-        sys.exit(2)
     except WebdancerError as error:
         console.print(f"[bold red]error:[/] {_plain(error)}", soft_wrap=True)
-        sys.exit(1)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
 
 
 def _plain(error: object) -> str:
@@ -338,7 +333,7 @@ def serve(
 @app.command()
 def settings(config: ConfigOption = None) -> None:
     """Print all settings with their explanations, as TOML to copy from: the defaults, or those of --config."""
-    from webdancer.settings_text import settings_toml
+    from webdancer.settings_file import settings_toml
 
     typer.echo(settings_toml(load_config(config) if config else Config()), nl=False)
 
@@ -377,7 +372,7 @@ def world_serve(
     """Serve all hosts of the embedded web on one loopback port, told apart by the Host header."""
     from webdancer.world.facts import World
     from webdancer.world.server import serve as serve_world
-    from webdancer.world.server import write_facts
+    from webdancer.world.server import stop_at_end_of_stdin, write_facts
 
     world = World(seed, pages, right_share=right_share)
     if facts:
@@ -389,15 +384,8 @@ def world_serve(
         sys.stdout.flush()
 
     if until_stdin_closes:
-        threading.Thread(target=_stop_at_end_of_stdin, daemon=True).start()
+        stop_at_end_of_stdin()
     _run(serve_world(world, address=address, port=port, access_log=access_log, on_ready=on_ready), resumable=False)
-
-
-def _stop_at_end_of_stdin() -> None:
-    """Ask this process to end once whoever started it is gone, even by kill -9."""
-    while os.read(0, 4096):  # not sys.stdin: a thread that waits in it breaks the interpreter's end
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 @world_app.command(name="facts")

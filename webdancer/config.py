@@ -1,21 +1,14 @@
-"""Settings: a TOML file becomes one frozen object that travels through all stages.
+"""The settings of all stages: one frozen object that travels through them.
 
-An unknown key, a wrong type or a missing file is an error that names the key, the value, the file and the nearest known
-key. Every setting has a default; `configs/*.toml` show the settings in use (`tiny`: the default run).
+Every setting has a default; `configs/*.toml` show the settings in use (`tiny`: the default run), and `settings_file` reads such
+files.
 """
 
-import difflib
-import json
-import tomllib
-from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from webdancer.errors import ConfigError
 from webdancer.records import CotMode, QAKind
-
-_PACKAGED = Path(__file__).parent / "configs"
 
 
 class Settings(BaseModel):
@@ -347,69 +340,3 @@ class Config(Settings):
     sft: SftSettings = SftSettings()
     rl: RlSettings = RlSettings()
     eval: EvalSettings = EvalSettings()
-
-
-def packaged_config(name: str) -> Path | None:
-    """The file of a configuration that ships with the package (`tiny`, say), None where there is none."""
-    path = _PACKAGED / f"{name}.toml"
-    return path if path.is_file() else None
-
-
-def load_config(path: Path) -> Config:
-    """Read a TOML file; a bare name without a file of that name is a configuration that ships with the package.
-
-    Raises:
-        ConfigError: the file is missing or no TOML, a key is unknown, or a value does not fit.
-    """
-    if path.name == str(path) and not path.is_file():
-        path = packaged_config(path.name) or path
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        names = [p.name for p in path.parent.glob("*.toml")]
-        if path.name == str(path) and not path.suffix:
-            names = [p.stem for p in _PACKAGED.glob("*.toml")]
-        near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.4)
-        hint = f"; did you mean {path.parent / near[0]}?" if near else ""
-        raise ConfigError(f"cannot read the config file {path}: {error.strerror}{hint}") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not valid TOML: it is not UTF-8 text ({error.reason})") from None
-    try:
-        return parse_config(tomllib.loads(text), source=str(path))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from None
-
-
-def parse_config(values: dict[str, object], *, source: str) -> Config:
-    """Check settings that were read from `source`.
-
-    Raises:
-        ConfigError: all problems, a line each, every one with key, value, file and the nearest known key.
-    """
-    try:
-        # Strict checking of Python values would refuse TOML's arrays for tuples; strict JSON takes them, and nothing else.
-        return Config.model_validate_json(json.dumps(values, default=str), strict=True)
-    except ValidationError as error:
-        lines = []
-        for problem in error.errors(include_url=False):
-            keys = [str(part) for part in problem["loc"]]
-            key = ".".join(keys)
-            if problem["type"] == "extra_forbidden":
-                known = _known_keys(keys[:-1])
-                near = difflib.get_close_matches(keys[-1], known, n=1, cutoff=0.0)
-                lines.append(
-                    f"{source}: unknown key {key!r} (value {problem['input']!r}); nearest known key: {near[0]!r}"
-                )
-            else:
-                lines.append(f"{source}: {key!r}: got {problem['input']!r}: {problem['msg']}")
-        raise ConfigError("\n".join(lines)) from None
-
-
-def _known_keys(path: list[str]) -> list[str]:
-    """Names of the settings in the section at `path`."""
-    section: type[BaseModel] = Config
-    for name in path:
-        annotation = section.model_fields[name].annotation
-        candidates = [annotation, *getattr(annotation, "__args__", ())]
-        section = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
-    return list(section.model_fields)

@@ -5,10 +5,11 @@ from pathlib import Path
 
 from run_records import load_run
 
-from webdancer.config import Config, EndpointSettings, LlmSettings, ScribeFaultSettings, load_config
+from webdancer.config import Config, EndpointSettings, LlmSettings, ScribeFaultSettings
 from webdancer.pipeline.stages import run_pipeline
 from webdancer.scribe.model import Scribe
 from webdancer.serve.openai_api import create_app, serve
+from webdancer.settings_file import load_config
 
 NO_FAULTS = ScribeFaultSettings(**dict.fromkeys(ScribeFaultSettings.model_fields, 0.0))
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from proofs import Facts, faults_of_question, load_facts
 
-from webdancer.config import Config, load_config
+from webdancer.config import Config
 from webdancer.pipeline.stages import run_pipeline
 from webdancer.records import QA, QAKind
+from webdancer.settings_file import load_config
 from webdancer.store import read_records
 from webdancer.world.facts import World
 from webdancer.world.server import write_facts

@@ -3,10 +3,11 @@
 import json
 from pathlib import Path
 
-from webdancer.config import Config, CrawlSettings, load_config
+from webdancer.config import Config, CrawlSettings
 from webdancer.pipeline.embedded import serve_embedded_web
 from webdancer.pipeline.stages import run_pipeline
 from webdancer.records import QA
+from webdancer.settings_file import load_config
 from webdancer.store import read_records
 from webdancer.world.facts import World
 

@@ -17,12 +17,13 @@ from run_records import load_run
 from tiny_checkpoint import AGENT_TEXTS, build_checkpoint
 
 from webdancer.agent.schemas import TOOL_SCHEMAS
-from webdancer.config import Config, SftSettings, load_config
+from webdancer.config import Config, SftSettings
 from webdancer.errors import ConfigError
 from webdancer.pipeline.asking import ask_question, visited_urls
 from webdancer.pipeline.serving import serve_model
 from webdancer.pipeline.stages import run_pipeline, run_stage
 from webdancer.records import QA, CotMode, EvalResult, Status, Trajectory
+from webdancer.settings_file import load_config
 from webdancer.store import read_records
 from webdancer.train.sft import train_sft
 

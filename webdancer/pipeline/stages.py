@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from webdancer.config import Config, CrawlSettings, load_config
+from webdancer.config import Config, CrawlSettings
 from webdancer.errors import ConfigError, SnapshotError
 from webdancer.pipeline.embedded import count_robots_violations, serve_embedded_web
 from webdancer.pipeline.evaluating import evaluate_systems
@@ -23,6 +23,7 @@ from webdancer.pipeline.summary import write_summary
 from webdancer.pipeline.toolbox import make_toolbox
 from webdancer.pipeline.training import rl_stage, sft_stage
 from webdancer.records import QA, QASplit, Trajectory, Verdict
+from webdancer.settings_file import load_config
 from webdancer.store import RecordWriter, read_records, write_json, write_records
 from webdancer.synth.split import mark_heldout, split_sft_rl, split_single_site
 from webdancer.synth.stage import SynthCounts, synthesise

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import signal
 import threading
 import time
@@ -18,7 +19,7 @@ from webdancer.errors import ConfigError, StoreError
 from webdancer.world.facts import World
 from webdancer.world.graph import Entity, Fact
 
-__all__ = ["World", "serve", "write_facts"]
+__all__ = ["World", "serve", "stop_at_end_of_stdin", "write_facts"]
 
 _log = logging.getLogger(__name__)
 _FLUSH_EVERY_S = 1.0
@@ -182,3 +183,14 @@ def _fact_row(fact: Fact, pages: list[str]) -> dict[str, object]:
         "current": fact.current,
         "pages": pages,
     }
+
+
+def stop_at_end_of_stdin() -> None:
+    """Ask this process to end once whoever started it is gone, even by kill -9."""
+
+    def wait() -> None:
+        while os.read(0, 4096):  # not sys.stdin: a thread that waits in it breaks the interpreter's end
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
