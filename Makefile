@@ -11,6 +11,7 @@ setup-dev: .venv/.installed-dev
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train]'
+	.ci/install-malloc
 	touch $@
 
 .venv/.installed-dev: .venv/.installed

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "webdancer"
 ROOMS = [
-    "records", "errors", "config", "settings_file", "store", "llm", "judge", "web", "world", "agent", "scribe", "synth",
+    "fast_malloc", "records", "errors", "config", "settings_file", "store", "llm", "judge", "web", "world", "agent", "scribe", "synth",
     "trajectories", "train", "eval", "serve", "pipeline", "cli",
 ]  # fmt: skip
 BASE = {"records", "errors", "config", "store"}

@@ -1,5 +1,15 @@
-"""`python -m webdancer`."""
+"""`webdancer`, and `python -m webdancer`."""
 
-from webdancer.cli import main
+from webdancer.fast_malloc import preload
 
-main()
+
+def main() -> None:
+    """Run the command line, over a fast malloc where it computes."""
+    preload()  # before anything large is imported
+    from webdancer.cli import main as run
+
+    run()
+
+
+if __name__ == "__main__":
+    main()
