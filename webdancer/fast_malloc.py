@@ -1,8 +1,8 @@
 """Starts the program again over a malloc that suits tensors, where the system has one.
 
-Training on a CPU allocates and frees thousands of tensors of all sizes a second. glibc's malloc (2.36 measured) spends a quarter of
-the main thread's time in looking for room among its fragments; tcmalloc and jemalloc do not. They can only take its place while a
-program is loaded, hence the new start. docs/log.md has the figures.
+Training on a CPU allocates and frees thousands of tensors of all sizes a second. glibc's malloc (2.36 measured) spends a quarter
+of the main thread's time in looking for room among its fragments; tcmalloc and jemalloc do not. They can only take its place
+while a program is loaded, hence the new start. docs/log.md has the figures.
 """
 
 import os
