@@ -18,7 +18,7 @@ from webdancer.web.metadata import parse_date
 from webdancer.web.pdf import reflow
 
 URL = "http://w.example/wiki/Ana"
-PYTHON_DOC = next((path for path in sorted(Path("/usr/share/doc").glob("python3*/html")) if path.is_dir()), None)
+PYTHON_DOC = next((path.parents[1] for path in Path("/usr/share/doc").glob("python3*/html/library/bisect.html")), None)
 
 WIKI = """<!DOCTYPE html><html><head><title>Ana Velk (architect) - Wiki</title><meta charset=utf-8>
 <script>var x = "<h1>no</h1>";</script></head>
