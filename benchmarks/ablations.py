@@ -25,6 +25,7 @@ from pydantic import JsonValue
 
 from webdancer.config import Config
 from webdancer.eval.metrics import Score, score
+from webdancer.fast_malloc import preload
 from webdancer.pipeline.behaviour import behaviour
 from webdancer.pipeline.evaluating import evaluate_systems
 from webdancer.pipeline.policies import checkpoint_of
@@ -294,4 +295,5 @@ def _link(target: Path, link: Path) -> None:
 
 
 if __name__ == "__main__":
+    preload()
     asyncio.run(main())

@@ -29,6 +29,7 @@ from typing import NamedTuple
 import torch
 from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
+from webdancer.fast_malloc import preload
 from webdancer.train.engine import EngineStats, TokenSampling, TorchEngine
 from webdancer.train.model import resolve_base
 
@@ -179,4 +180,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    preload()
     main()

@@ -32,6 +32,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from webdancer.agent.loop import run_episode
 from webdancer.agent.tools import Toolbox
 from webdancer.config import AgentSettings, Config
+from webdancer.fast_malloc import preload
 from webdancer.llm.protocol import Sampling
 from webdancer.pipeline.models import open_models
 from webdancer.pipeline.toolbox import make_toolbox
@@ -226,4 +227,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    preload()
     main()

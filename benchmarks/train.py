@@ -5,7 +5,8 @@
 
 Takes a run folder that has been through the stage `sample` (better `sft`, for a checkpoint; without one, a policy is first
 fine-tuned for two epochs, so that it writes valid calls). Every side runs in a process of its own, one after the other, with
-the same number of threads, the same checkpoint and bfloat16 arithmetic.
+the same number of threads, the same malloc (tcmalloc or jemalloc where there is one), the same checkpoint and bfloat16
+arithmetic.
 
 SFT: one epoch over the run's trajectories, masked loss, as many tokens per optimizer step; padding is not counted. TRL gets the
 token ids and labels ready-made. DAPO: the same questions, rollouts and optimizer steps per batch of rollouts, all groups
@@ -32,6 +33,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from webdancer.fast_malloc import find_library
 from webdancer.train.model import resolve_base
 
 Json = dict[str, Any]
@@ -65,7 +67,9 @@ class Machine:
         fixed = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
         quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "TRL_EXPERIMENTAL_SILENCE": "1"}
         found = {"PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
-        self._environment = {**os.environ, **fixed, **quiet, **found}
+        library = find_library()
+        malloc = {"LD_PRELOAD": str(library)} if library else {}
+        self._environment = {**os.environ, **fixed, **quiet, **found, **malloc}
 
     def run(self, side: str, *, limit_s: float = 3600.0, **arguments: Any) -> Json:
         """A job's result; `{"error": …}` where it failed or was not done in time."""

@@ -8,22 +8,17 @@ while a program is loaded, hence the new start. docs/log.md has the figures.
 import os
 import platform
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
-COMPUTING = frozenset({"quickstart", "run", "sft", "rl", "eval", "pretrain", "reproduce", "ask", "serve"})
-"""Subcommands that may train or generate here."""
 _NAMES = ("libtcmalloc_minimal.so.4", "libtcmalloc.so.4", "libjemalloc.so.2")
 """Fastest first."""
 
 
 def preload() -> None:
     """Run this very command again with such a malloc, unless LD_PRELOAD is set (be it to nothing), or there is none."""
-    command = sys.argv[1] if len(sys.argv) > 1 else ""
     library = find_library()
-    if command not in COMPUTING or "LD_PRELOAD" in os.environ or library is None:
-        return
-    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], with_preload(os.environ, library))
+    if "LD_PRELOAD" not in os.environ and library is not None:
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "LD_PRELOAD": str(library)})
 
 
 def find_library() -> Path | None:
@@ -34,8 +29,3 @@ def find_library() -> Path | None:
     folders = (Path(sys.prefix, "lib"), *(Path("/usr/lib", name) for name in (triple, "")), Path("/usr/lib64"))
     found = (folder / name for name in _NAMES for folder in (*folders, Path("/usr/local/lib")))
     return next((path for path in found if path.is_file()), None)
-
-
-def with_preload(environment: Mapping[str, str], library: Path) -> dict[str, str]:
-    """The environment of a process that is to use `library`."""
-    return {**environment, "LD_PRELOAD": str(library)}
