@@ -159,6 +159,20 @@ def test_every_sequence_is_in_one_batch_within_the_bound() -> None:
     ]
 
 
+def test_long_rows_are_rounded_up_and_compute_the_same() -> None:
+    """The parts of a row that is a multiple of 64 long, and the logits that are, say what the plain row does."""
+    model = toy_model()
+    long = Example("a", "a", [1 + number % 90 for number in range(70)], [False] + [True] * 69)
+    (batch,) = micro_batches([long], max_tokens=100)
+    assert batch.token_ids.shape == batch.mask.shape == (1, 128)
+    assert (batch.num_tokens, batch.num_masked) == (70, 69)
+    with torch.no_grad():
+        plain = model(torch.tensor([long.token_ids])).logits[0, :-1].log_softmax(-1)
+        got = token_logprobs(model, batch)
+    torch.testing.assert_close(got, plain[torch.arange(69), torch.tensor(long.token_ids[1:])], rtol=1e-4, atol=1e-5)
+    assert micro_batches([long, long], max_tokens=255)[0].token_ids.shape == (1, 128)  # 256 would be beyond the bound
+
+
 def test_shares_are_balanced_and_may_be_empty() -> None:
     assert share_out([5, 9, 4, 2], num_shares=2) == [[1, 3], [0, 2]]  # 9 | 5, then 4 to the lighter, 9 | 9
     assert share_out([5], num_shares=3) == [[0], [], []]

@@ -7,6 +7,9 @@ sorted by length, where the padded area is smallest.
     token_ids            mask (written by the policy)     predicted from
     [ u u a a E u a E ]  [ 0 0 1 1 1 0 1 1 ]              position t-1 predicts token t
     [ u a a E . . . . ]  [ 0 1 1 1 . . . . ]
+
+Lengths from ROUND on are rounded up to its multiples: torch's matrix library on CPUs makes a program for every new shape,
+which takes longer than to run it, so that there had better be few shapes.
 """
 
 from collections.abc import Sequence
@@ -18,6 +21,10 @@ from torch import Tensor
 
 _PASS_COST_TOKENS = 128
 """What one more forward and backward pass costs beside its tokens, in tokens (measured on a CPU with the tiny model)."""
+
+
+ROUND = 64
+"""Lengths of rows in a batch, unless all are shorter, and rows of the output layer are multiples of it."""
 
 
 class Trainable(Protocol):
@@ -63,12 +70,12 @@ class Batch:
 
 
 def make_batch(sequences: Sequence[Trainable], rows: Sequence[int]) -> Batch:
-    """Pad the sequences at `rows` to the longest of them.
+    """Pad the sequences at `rows` to the longest of them, rounded up.
 
     Raises:
         ValueError: a sequence's mask has another length than its ids, or holds its first token, which nothing predicts.
     """
-    length = max(len(sequences[row].token_ids) for row in rows)
+    length = _rounded(max(len(sequences[row].token_ids) for row in rows))
     token_ids = torch.zeros((len(rows), length), dtype=torch.int64)
     mask = torch.zeros((len(rows), length), dtype=torch.bool)
     for number, row in enumerate(rows):
@@ -93,8 +100,12 @@ def micro_batches(sequences: Sequence[Trainable], *, max_tokens: int, rows: Sequ
     """
     chosen = range(len(sequences)) if rows is None else rows
     ordered = sorted(chosen, key=lambda row: (len(sequences[row].token_ids), row))
-    lengths = [len(sequences[row].token_ids) for row in ordered]
+    lengths = [_rounded(len(sequences[row].token_ids)) for row in ordered]
     return [make_batch(sequences, ordered[start:end]) for start, end in cheapest_cuts(lengths, max_tokens=max_tokens)]
+
+
+def _rounded(length: int) -> int:
+    return length if length < ROUND else -(-length // ROUND) * ROUND
 
 
 def cheapest_cuts(lengths: Sequence[int], *, max_tokens: int) -> list[tuple[int, int]]:

@@ -31,8 +31,7 @@ from transformers.utils import logging as hf_logging
 
 from webdancer.config import PolicySettings
 from webdancer.errors import ConfigError
-from webdancer.train.attention import use_blocked_attention
-from webdancer.train.batches import Batch
+from webdancer.train.batches import ROUND, Batch
 from webdancer.train.chat_layout import TURN_END
 
 _MAX_LOGITS = 1 << 26
@@ -107,8 +106,6 @@ def load_model(path: Path, tokenizer: PreTrainedTokenizerBase, policy: PolicySet
         ConfigError: as `open_weights`, or `policy.device` is missing.
     """
     model: Any = open_weights(path, tokenizer, dtype=torch.float32)
-    if policy.dtype == "bfloat16" and device_of(policy).type == "cpu":
-        use_blocked_attention(model)
     if policy.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     if policy.lora_rank:
@@ -148,10 +145,12 @@ class _Head:
         self._temperature = temperature
 
     def __call__(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        logits = _as_the_model_scales(self._project(hidden).float(), self._config)  # [N, V]
+        pad = -len(targets) % ROUND
+        hidden, goals = nn.functional.pad(hidden, (0, 0, 0, pad)), nn.functional.pad(targets, (0, pad))
+        logits = _as_the_model_scales(self._project(hidden).float(), self._config)  # [N + pad, V]
         if self._temperature != 1.0:
             logits = logits / self._temperature
-        return -nn.functional.cross_entropy(logits, targets, reduction="none")
+        return -nn.functional.cross_entropy(logits, goals, reduction="none")[: len(targets)]
 
 
 def _as_the_model_scales(logits: Tensor, config: object) -> Tensor:
