@@ -5,17 +5,17 @@
 
 Takes a run folder that has been through the stage `sample` (better `sft`, for a checkpoint; without one, a policy is first
 fine-tuned for two epochs, so that it writes valid calls). Every side runs in a process of its own, one after the other, with
-the same number of threads, the same malloc (tcmalloc or jemalloc where there is one), the same checkpoint and bfloat16
-arithmetic.
+the same number of threads, the same malloc (tcmalloc or jemalloc where there is one), the same room for oneDNN's programs (more
+than torch's own, see `webdancer.train`), the same checkpoint and bfloat16 arithmetic.
 
 SFT: one epoch over the run's trajectories, masked loss, as many tokens per optimizer step; padding is not counted. TRL gets the
 token ids and labels ready-made. DAPO: the same questions, rollouts and optimizer steps per batch of rollouts, all groups
 trained on; TRL's `rollout_func` plays the same episodes with the same tools and rewards, a turn of all episodes at a time as
 in TRL's own loop over tools, generating by TRL's own method. Sampling differs by chance: tokens are told beside seconds.
 
-TRL runs at its best setting: each of its settings (rows of a forward pass, layout, precision, attention, torch.compile, kind of
-generation) is varied in turn on a small part of the work, and the fastest value is kept. A packed or padding-free layout
-in which one sequence sees another (`leakage`) is not taken.
+TRL runs at its best setting: each of its settings (rows of a forward pass, layout, padding, precision, attention,
+torch.compile, kind of generation) is varied in turn on a small part of the work, and the fastest value is kept. A packed or
+padding-free layout in which one sequence sees another (`leakage`) is not taken.
 
 Prints the figures, by the clock and by the processor's time, and writes benchmarks/out/train.json.
 """
@@ -42,10 +42,11 @@ OUT = ROOT / "benchmarks" / "out"
 MAX_LEAKAGE = 0.1
 START: Json = {"precision": "autocast", "attention": "sdpa", "compile": False}
 """TRL's own defaults."""
-SFT_START = {**START, "layout": "padded", "rows": 4}
+SFT_START = {**START, "layout": "padded", "pad_to_multiple_of": "auto", "rows": 4}
 SFT_VARIED: list[list[Json]] = [
     [{"attention": "eager"}],
     [{"precision": "bf16 weights"}],
+    [{"pad_to_multiple_of": 64}],
     [{"rows": 1}, {"rows": 2}, {"rows": 8}],
     [{"layout": "padding-free", "rows": 2}, {"layout": "padding-free", "rows": 4}, {"layout": "packed", "rows": 1}],
     [{"compile": True}],

@@ -106,6 +106,7 @@ def sft_trl(*, run: str, base: str, num: int | None, warmup: int, setting: Json,
     arguments = SFTConfig(
         **common_arguments(setting, Path(out), config.sft.learning_rate),
         **layouts[setting["layout"]],
+        pad_to_multiple_of=setting["pad_to_multiple_of"],
         per_device_train_batch_size=rows,
         gradient_accumulation_steps=max(1, round(config.sft.batch_tokens / (rows * row_tokens))),
         num_train_epochs=1,
