@@ -9,14 +9,15 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "webdancer"
 ROOMS = [
-    "fast_malloc", "records", "errors", "config", "settings_file", "store", "llm", "judge", "web", "world", "agent", "scribe",
-    "synth", "trajectories", "train", "eval", "serve", "pipeline", "cli",
+    "fast_malloc", "records", "errors", "config", "settings_file", "store", "llm", "judge", "web", "calls", "world", "agent",
+    "scribe", "synth", "trajectories", "train", "eval", "serve", "pipeline", "cli",
 ]  # fmt: skip
 BASE = {"records", "errors", "config", "store"}
 ALLOWED_ONLY = {"world": BASE, "web": BASE, "llm": BASE, "scribe": {*BASE, "llm", "judge", "agent"}}
 FORBIDDEN = {
     **{
-        room: {"scribe", "world"} for room in ("agent", "synth", "trajectories", "train", "eval", "judge", "llm", "web")
+        room: {"scribe", "world"}
+        for room in ("agent", "synth", "trajectories", "train", "eval", "judge", "llm", "web", "calls")
     },
     "serve": {"world"},
 }

@@ -6,6 +6,8 @@ WebdancerError
 ├── SnapshotError   a snapshot is missing, incomplete, or of another version
 ├── PromptError     a prompt file lacks a field or names an unknown one
 ├── TrainError      nothing to train on, a loss that is no number, a state of other settings
+├── BudgetError     a limit of [budget] is reached
+├── ReplayError     a call was not recorded, or the recording is damaged
 └── ModelError      a chat endpoint failed for good, after retries
 """
 
@@ -32,6 +34,14 @@ class PromptError(WebdancerError):
 
 class TrainError(WebdancerError):
     """There is nothing to train on, the loss is no number, or an interrupted training was of other settings."""
+
+
+class BudgetError(WebdancerError):
+    """A limit of what a run may consume is reached."""
+
+
+class ReplayError(WebdancerError):
+    """A replayed run made a call that the recording does not hold, or the recording cannot be read."""
 
 
 class ModelError(WebdancerError):

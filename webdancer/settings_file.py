@@ -84,6 +84,8 @@ def _known_keys(path: list[str]) -> list[str]:
     """Names of the settings in the section at `path`."""
     section: type[BaseModel] = Config
     for name in path:
+        if name not in section.model_fields:
+            continue  # the name of an entry in a table of sections
         annotation = section.model_fields[name].annotation
         candidates = [annotation, *getattr(annotation, "__args__", ())]
         section = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
@@ -101,6 +103,10 @@ def _section(section: Settings, path: str) -> Iterator[str]:
         value = getattr(section, name)
         if isinstance(value, Settings):
             tables.append((f"{path}.{name}".lstrip("."), value))
+            continue
+        if isinstance(value, dict) and _is_section(field):
+            yield from _comment(field.description or "")
+            tables += [(f"{path}.{name}.{json.dumps(key)}".lstrip("."), entry) for key, entry in value.items()]
             continue
         yield from _comment(field.description or "")
         if value is not None:

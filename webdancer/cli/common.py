@@ -1,0 +1,75 @@
+"""What all subcommands share: the app they are registered on, common options, and how work is run and shown."""
+
+import asyncio
+import json
+import shlex
+import sys
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from webdancer.errors import ConfigError, WebdancerError
+from webdancer.pipeline.progress import console
+
+app = typer.Typer(
+    help="Turn websites into a trained search agent (WebDancer, arXiv 2505.22648).",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", help="TOML file with the settings, or the name of one that ships: tiny, reproduce, small, paper."
+    ),
+]
+PortOption = Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+RunArgument = Annotated[Path, typer.Argument(help="The run's folder.")]
+
+
+def plain(error: object) -> str:
+    """The message without rich markup being read into it."""
+    return str(error).replace("[", r"\[")
+
+
+@contextmanager
+def says_how_to_go_on() -> Iterator[None]:
+    """Ctrl-C ends the work inside with exit code 130 and a line on how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        command = shlex.join(["webdancer", *sys.argv[1:]])
+        console.print("\nStopped. Nothing is lost: the same command goes on from here:")
+        console.print(f"  {plain(command)}", soft_wrap=True)
+        raise typer.Exit(130) from None
+
+
+def run_async(work: Coroutine[Any, Any, Any], *, resumable: bool = True) -> Any:
+    """Run a coroutine to its end; of several failed tasks the first error of ours is shown."""
+    try:
+        with says_how_to_go_on() if resumable else nullcontext():
+            return asyncio.run(work)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        if isinstance(error, WebdancerError):
+            raise error from None
+        raise
+
+
+def print_json(value: object) -> None:
+    typer.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+
+
+def split_pair(text: str, mark: str, option: str) -> tuple[str, str]:
+    name, found, value = text.partition(mark)
+    if not found or not name.strip() or not value.strip():
+        raise ConfigError(f"{option}: got {text!r}, expected NAME{mark}VALUE")
+    return name.strip(), value.strip()
