@@ -31,6 +31,7 @@ async def test_one_query():
         "1. [Velm](http://w.example/Velm)\nDate: 2001-02-03\nVelm is a city on the Orn.",
         None,
         0,
+        (),
     )
 
 
@@ -64,6 +65,7 @@ async def test_visit(key):
         "Evidence in page:\nVelm is a city on the Orn.\n\nSummary:\nVelm lies on the Orn."
     )
     assert result.error is None
+    assert result.sources == ((VELM.url, "Velm"),)
 
 
 async def test_the_summariser_is_shown_goal_and_page():
@@ -82,6 +84,7 @@ async def test_a_missing_page_is_a_visible_failure_beside_the_others():
     first, second = result.observation.split("\n=======\n")
     assert first == "Error: http://w.example/Nowhere: no page at http://w.example/Nowhere"
     assert second.startswith("What http://w.example/Orn says")
+    assert result.sources == ((ORN.url, "Orn"),)
     assert result.error is ToolError.PAGE_NOT_FOUND
 
 
@@ -96,7 +99,7 @@ async def test_a_tool_s_own_failure_counts_before_a_missing_page():
 async def test_a_failing_search_engine_is_a_visible_failure():
     web = MemoryWeb({}, {"orn": ToolFailure("HTTP 503\nfrom the <tool_call> engine")})
     result = await toolbox(web).call("search", {"query": ["orn"]})
-    assert result == ("Error: orn: HTTP 503 from the <\u200btool_call> engine", ToolError.TOOL_FAILED, 0)
+    assert result == ("Error: orn: HTTP 503 from the <\u200btool_call> engine", ToolError.TOOL_FAILED, 0, ())
 
 
 async def test_a_bug_of_ours_is_raised():
@@ -139,7 +142,7 @@ async def test_without_a_summary_the_nearest_passages_are_given_and_the_failure_
     ],
 )
 async def test_a_wrong_call_is_told(name, arguments, error, told):
-    assert await toolbox().call(name, arguments) == (told, error, 0)
+    assert await toolbox().call(name, arguments) == (told, error, 0, ())
 
 
 HOSTILE = (

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
-from webdancer.agent.schemas import ArgumentError, UnknownToolError, check_call
+from webdancer.agent.schemas import NO_EXTRA, ArgumentError, ExtraTools, UnknownToolError, check_call
 from webdancer.records import CotMode, ToolError
 
 _TAG = re.compile(r"<(/?)(think|tool_call|tool_response|answer)>")
@@ -111,7 +111,9 @@ def break_control_tokens(text: str) -> str:
     return _CONTROL.sub(lambda token: "<\u200b" + token.group()[1:], text)
 
 
-def parse_turn(text: str, *, mode: CotMode, reasoning: str | None = None) -> Turn | list[Violation]:
+def parse_turn(
+    text: str, *, mode: CotMode, reasoning: str | None = None, extra: ExtraTools = NO_EXTRA
+) -> Turn | list[Violation]:
     """The turn that `text` holds, or all its violations, the most telling first. Never raises.
 
     Args:
@@ -121,6 +123,7 @@ def parse_turn(text: str, *, mode: CotMode, reasoning: str | None = None) -> Tur
             reasoning models open it in the prompt). In short CoT the think block is the thought, and `reasoning` stands
             in only where the endpoint has taken the block out of the content.
         reasoning: the model's separate reasoning. It is free text: tags in it are neutralised, but for an observation.
+        extra: the tools that may be called besides search and visit.
     """
     blocks, violations = _blocks(text, half_open=mode is CotMode.LONG and not reasoning)
     thought = _thought(blocks, mode, reasoning, violations)
@@ -139,7 +142,7 @@ def parse_turn(text: str, *, mode: CotMode, reasoning: str | None = None) -> Tur
         violations.append(
             Violation(ViolationKind.NO_ACTION, "got neither a tool call nor an answer, expected one of them")
         )
-    parsed = [parse_call(block.text) for block in calls]
+    parsed = [parse_call(block.text, extra) for block in calls]
     violations += [item for item in parsed if isinstance(item, Violation)]
     if any(not block.text.strip() for block in answers):
         violations.append(Violation(ViolationKind.EMPTY_ANSWER, "the answer is empty"))
@@ -223,7 +226,7 @@ def _thought(blocks: list[_Block], mode: CotMode, reasoning: str | None, violati
     return thought
 
 
-def parse_call(text: str) -> ToolCall | Violation:
+def parse_call(text: str, extra: ExtraTools = NO_EXTRA) -> ToolCall | Violation:
     """The call that the text of a tool_call block holds."""
     try:
         value = json.loads(text, parse_constant=_reject_constant, object_pairs_hook=_unique_keys)
@@ -239,7 +242,7 @@ def parse_call(text: str) -> ToolCall | Violation:
         # Half characters come from escapes only, or stand in the text as they are.
         if ("\\u" in text or _SURROGATE.search(text)) and _SURROGATE.search(json.dumps(value, ensure_ascii=False)):
             raise ArgumentError("a character is only half there (a lone surrogate)")
-        check_call(name, arguments)
+        check_call(name, arguments, extra)
     except UnknownToolError as error:
         return Violation(ViolationKind.UNKNOWN_TOOL, str(error))
     except ArgumentError as error:

@@ -44,15 +44,18 @@ async def run_episode(
     sampling: Sampling,
     seed: int,
     omit_thoughts: bool = False,
+    on_turn: OnStep | None = None,
     on_step: OnStep | None = None,
 ) -> Trajectory:
     """Put one question to `model` and let it act until it answers or a limit is reached.
 
     `omit_thoughts` leaves the model's earlier thoughts out of its input, as the long-CoT teacher needs it. `usage` counts the
-    model's own calls, not the summariser's. A forced answer may take `tool_timeout_s` longer than `max_seconds`.
+    model's own calls, not the summariser's. A forced answer may take `tool_timeout_s` longer than `max_seconds`. `on_turn` is
+    told of a call before it is run, as a step without an observation; `on_step` of every step when it is complete.
     """
     transcript = Transcript(question, toolbox.schemas(), prompt=settings.prompt, omit_thoughts=omit_thoughts)
-    episode = _Episode(model, toolbox, transcript, settings, mode, _turn_sampling(sampling, settings, seed), on_step)
+    turn_sampling = _turn_sampling(sampling, settings, seed)
+    episode = _Episode(model, toolbox, transcript, settings, mode, turn_sampling, on_turn, on_step)
     status = await episode.run()
     return Trajectory(
         id=trajectory_id,
@@ -92,10 +95,11 @@ class _Episode:
         settings: AgentSettings,
         mode: CotMode,
         sampling: Sampling,
+        on_turn: OnStep | None,
         on_step: OnStep | None,
     ) -> None:
         self._model, self._toolbox, self._settings, self._mode = model, toolbox, settings, mode
-        self._transcript, self._sampling, self._on_step = transcript, sampling, on_step
+        self._transcript, self._sampling, self._on_turn, self._on_step = transcript, sampling, on_turn, on_step
         self._deadline = time.monotonic() + settings.max_seconds
         self.num_tokens = 0  # prompt and completion of the longest call so far
         self.steps: list[Step] = []
@@ -120,7 +124,7 @@ class _Episode:
                 return Status.MODEL_ERROR
             except _OutOfTimeError:
                 return await self._force_answer(Status.TIME_LIMIT)
-            turn = parse_turn(reply.content, mode=self._mode, reasoning=reply.reasoning)
+            turn = self._parse(reply)
             if isinstance(turn, list):
                 self._add(_invalid_step(reply, turn), started)
                 num_invalid += 1
@@ -165,8 +169,14 @@ class _Episode:
         self.num_tokens = max(self.num_tokens, reply.usage.prompt_tokens + reply.usage.completion_tokens)
         return _storable(reply)
 
+    def _parse(self, reply: ChatReply) -> Turn | list[Violation]:
+        """The turn that the reply holds, or what is wrong with it."""
+        return parse_turn(reply.content, mode=self._mode, reasoning=reply.reasoning, extra=self._toolbox.extra)
+
     async def _act(self, thought: str, call: ToolCall, started: float) -> None:
         """Run a call and note it with what it brought."""
+        if self._on_turn is not None:
+            self._on_turn(Step(thought=thought, tool=call.name, arguments=call.arguments))
         result = await self._toolbox.call(call.name, call.arguments)
         self.usage += Usage(tool_calls=1)
         step = Step(
@@ -200,7 +210,7 @@ class _Episode:
             reply = await self._chat(self._settings.tool_timeout_s)
         except (ModelError, _OutOfTimeError):
             return limit
-        turn = parse_turn(reply.content, mode=self._mode, reasoning=reply.reasoning)
+        turn = self._parse(reply)
         if isinstance(turn, list):
             self._add(_invalid_step(reply, turn), started)
             return limit

@@ -1,10 +1,13 @@
-"""The two tools' calls: what the model is told of them, and what a call must look like (paper, section 3.1).
+"""The tools' calls: what the model is told of them, and what a call must look like (paper, section 3.1).
 
 The schemas are those of the authors' release: `search` takes an array of queries, `visit` one or several URLs and a goal.
-Departures: the paper's optional `filter_year` is offered too, and the paper's `url_link` is taken as an alias of `url`.
+Departures: the paper's optional `filter_year` is offered too, the paper's `url_link` is taken as an alias of `url`, and an
+agent may be given further tools.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple, Protocol, TypeAlias, overload
 
 from pydantic import JsonValue
 
@@ -51,6 +54,13 @@ class VisitCall(NamedTuple):
     goal: str
 
 
+class ExtraCall(NamedTuple):
+    """A checked call of another tool."""
+
+    name: str
+    arguments: dict[str, JsonValue]
+
+
 class ArgumentError(ValueError):
     """The arguments of a call do not fit its tool; the message says what was got and what was expected."""
 
@@ -59,8 +69,49 @@ class UnknownToolError(ValueError):
     """There is no tool of that name."""
 
 
-def check_call(name: str, arguments: dict[str, JsonValue]) -> SearchCall | VisitCall:
+class ExtraTool(Protocol):
+    """A tool besides search and visit."""
+
+    @property
+    def schema(self) -> dict[str, JsonValue]:
+        """What the model is told of it: `name`, `description` and `parameters` (a JSON schema)."""
+        ...
+
+    def check(self, arguments: dict[str, JsonValue]) -> None:
+        """Look at the arguments of a call.
+
+        Raises:
+            ArgumentError: they do not fit the tool.
+        """
+        ...
+
+    async def call(self, arguments: dict[str, JsonValue]) -> str:
+        """What a checked call brings, as the tool says it.
+
+        Raises:
+            ToolFailure: the tool failed.
+        """
+        ...
+
+
+ExtraTools: TypeAlias = Mapping[str, ExtraTool]
+"""Tools by the names under which the model calls them."""
+NO_EXTRA: ExtraTools = MappingProxyType({})
+
+
+@overload
+def check_call(name: str, arguments: dict[str, JsonValue]) -> SearchCall | VisitCall: ...
+@overload
+def check_call(name: str, arguments: dict[str, JsonValue], extra: ExtraTools) -> SearchCall | VisitCall | ExtraCall: ...
+
+
+def check_call(
+    name: str, arguments: dict[str, JsonValue], extra: ExtraTools = NO_EXTRA
+) -> SearchCall | VisitCall | ExtraCall:
     """The call, checked.
+
+    Args:
+        extra: the tools that there are besides search and visit.
 
     Raises:
         UnknownToolError: there is no tool of that name.
@@ -78,8 +129,11 @@ def check_call(name: str, arguments: dict[str, JsonValue]) -> SearchCall | Visit
             if not isinstance(goal, str) or not goal.strip():
                 raise ArgumentError(f"goal: got {goal!r}, expected a text that is not empty")
             return VisitCall(_strings("url", arguments["url"]), goal.strip())
+        case _ if name in extra:
+            extra[name].check(arguments)
+            return ExtraCall(name, arguments)
         case _:
-            known = ", ".join(str(schema["name"]) for schema in TOOL_SCHEMAS)
+            known = ", ".join([*(str(schema["name"]) for schema in TOOL_SCHEMAS), *extra])
             raise UnknownToolError(f"there is no tool {name[:80]!r}; the tools are: {known}")
 
 

@@ -1,24 +1,34 @@
-"""The tools search and visit behind one call (paper, section 3.1).
+"""The tools search and visit, and what further tools an agent is given, behind one call (paper, section 3.1).
 
 Observations have the shapes of the authors' release, or, where the settings say so, the same in fewer words. Whatever comes
-from the web or from the summariser is neutralised, so that no page can speak as the model. A failure is a visible line
-`Error: …` with its type, never an empty text.
+from the web, from the summariser or from a further tool is neutralised, so that no page can speak as the model. A failure is a
+visible line `Error: …` with its type, never an empty text.
 """
 
 import asyncio
+import copy
 import json
 import logging
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from pydantic import BaseModel, JsonValue
 
 from webdancer.agent.cuts import cut_evidence, cut_snippet
 from webdancer.agent.format import neutralise, whole_characters
 from webdancer.agent.passages import choose_passages
-from webdancer.agent.schemas import TOOL_SCHEMAS, ArgumentError, SearchCall, UnknownToolError, check_call
+from webdancer.agent.schemas import (
+    NO_EXTRA,
+    TOOL_SCHEMAS,
+    ArgumentError,
+    ExtraCall,
+    ExtraTools,
+    SearchCall,
+    UnknownToolError,
+    check_call,
+)
 from webdancer.config import AgentSettings
 from webdancer.errors import ModelError
 from webdancer.llm.prompts import fill_prompt
@@ -36,6 +46,13 @@ _MAX_SUMMED_UP_LINES = 2
 """In the brief shapes, evidence of so few lines is left out."""
 
 
+class Source(NamedTuple):
+    """A page that was read."""
+
+    url: str
+    title: str
+
+
 class ToolResult(NamedTuple):
     """What a call brought: the observation, and the type of the first failure in it (a tool's own before a missing page)."""
 
@@ -43,6 +60,8 @@ class ToolResult(NamedTuple):
     error: ToolError | None = None
     num_unsummarised: int = 0
     """Pages of this call whose summary failed and was replaced by the page's nearest passages."""
+    sources: tuple[Source, ...] = ()
+    """Pages that this call read."""
 
 
 class PageReport(BaseModel):
@@ -51,6 +70,16 @@ class PageReport(BaseModel):
     rational: str = ""
     evidence: str
     summary: str
+
+
+class Reading(NamedTuple):
+    """What a page says about a goal."""
+
+    page: Page
+    evidence: str
+    summary: str
+    summarised: bool = True
+    """False where the summariser failed, and the page's nearest passages are the evidence."""
 
 
 class Toolbox:
@@ -68,19 +97,65 @@ class Toolbox:
     ) -> None:
         self._search, self._reader, self._summariser, self._settings = search, reader, summariser, settings
 
+    extra: ExtraTools = NO_EXTRA
+    """The tools besides search and visit."""
+
+    def with_extra(self, extra: ExtraTools) -> Self:
+        """The same toolbox with further tools, by the names under which the model calls them."""
+        box = copy.copy(self)
+        box.extra = extra
+        return box
+
     def schemas(self) -> tuple[dict[str, JsonValue], ...]:
         """What the model is told of the tools."""
-        return TOOL_SCHEMAS
+        return (*TOOL_SCHEMAS, *(tool.schema for tool in self.extra.values()))
+
+    async def search(self, query: str, *, year: int | None = None) -> list[SearchHit]:
+        """The best pages for a query, as many as the settings say, their snippets cut.
+
+        Raises:
+            ToolFailure: the search engine did not answer.
+        """
+        hits = await self._search.search(query, num_results=self._settings.num_results, year=year)
+        most = self._settings.max_snippet_chars
+        return [replace(hit, snippet=cut_snippet(hit.snippet, query, title=hit.title, max_chars=most)) for hit in hits]
+
+    async def read(self, url: str) -> Page:
+        """The page under a URL.
+
+        Raises:
+            ToolFailure: there is none, or it could not be had.
+        """
+        return await self._reader.read(url)
+
+    async def visit(self, url: str, goal: str) -> Reading:
+        """Read the page under a URL for a goal.
+
+        Raises:
+            ToolFailure: there is none, or it could not be had.
+        """
+        page = await self._reader.read(url)
+        try:
+            report = await self._summarise(page, goal)
+            reading = Reading(page, report.evidence, report.summary)
+        except ModelError as error:
+            _LOG.warning("the summariser failed on %s, its nearest passages are given instead: %s", url, error)
+            evidence = choose_passages(page.text, goal, max_chars=min(_FALLBACK_CHARS, self._settings.max_page_chars))
+            summary = "No summary could be made; the evidence shows the passages of the page nearest to the goal."
+            reading = Reading(page, evidence, summary, summarised=False)
+        return reading._replace(evidence=cut_evidence(reading.evidence, max_chars=self._settings.max_evidence_chars))
 
     async def call(self, name: str, arguments: dict[str, JsonValue]) -> ToolResult:
         """Run one call. A wrong call or a failing tool is told in the observation and typed in `error`."""
         try:
-            call = check_call(name, arguments)
+            call = check_call(name, arguments, self.extra)
         except UnknownToolError as error:
             return ToolResult(f"Error: {neutralise(_line(str(error)))}", ToolError.UNKNOWN_TOOL)
         except ArgumentError as error:
             return ToolResult(f"Error: {neutralise(_line(f'{name}: {error}'))}", ToolError.INVALID_ARGUMENTS)
-        if isinstance(call, SearchCall):
+        if isinstance(call, ExtraCall):
+            result = await self._guarded(name, lambda _: self._run_extra(call))
+        elif isinstance(call, SearchCall):
             year = call.year
             result = await self._each(call.queries, "queries", lambda query: self._run_search(query, year))
         else:
@@ -102,10 +177,11 @@ class Toolbox:
             (error for error in errors if error is not ToolError.PAGE_NOT_FOUND), errors[0] if errors else None
         )
         num_unsummarised = sum(result.num_unsummarised for result in results)
-        return ToolResult(_SEPARATOR.join(parts), error, num_unsummarised)
+        sources = tuple(source for result in results for source in result.sources)
+        return ToolResult(_SEPARATOR.join(parts), error, num_unsummarised, sources)
 
     async def _guarded(self, item: str, run: Callable[[str], Awaitable[ToolResult]]) -> ToolResult:
-        """Run one query or URL; the tool's failures and its time limit become observations."""
+        """Run one query, URL or other call; the tool's failures and its time limit become observations."""
         shown = neutralise(_line(item)[:200])
         try:
             async with asyncio.timeout(self._settings.tool_timeout_s):
@@ -118,30 +194,21 @@ class Toolbox:
             return ToolResult(f"Error: {shown}: no result within {limit:g} s", ToolError.TOOL_TIMEOUT)
 
     async def _run_search(self, query: str, year: int | None) -> ToolResult:
-        settings = self._settings
-        hits = await self._search.search(query, num_results=settings.num_results, year=year)
-        most = settings.max_snippet_chars
-        hits = [replace(hit, snippet=cut_snippet(hit.snippet, query, title=hit.title, max_chars=most)) for hit in hits]
-        shown = format_hits_brief(hits) if settings.observations == "brief" else format_hits(query, hits)
+        hits = await self.search(query, year=year)
+        shown = format_hits_brief(hits) if self._settings.observations == "brief" else format_hits(query, hits)
         return ToolResult(neutralise(_one_part(shown)))
 
     async def _run_visit(self, url: str, goal: str) -> ToolResult:
-        page = await self._reader.read(url)
-        num_unsummarised = 0
-        try:
-            report = await self._summarise(page, goal)
-            evidence, summary = report.evidence, report.summary
-        except ModelError as error:
-            _LOG.warning("the summariser failed on %s, its nearest passages are given instead: %s", url, error)
-            evidence = choose_passages(page.text, goal, max_chars=min(_FALLBACK_CHARS, self._settings.max_page_chars))
-            summary = "No summary could be made; the evidence shows the passages of the page nearest to the goal."
-            num_unsummarised = 1
-        evidence = cut_evidence(evidence, max_chars=self._settings.max_evidence_chars)
+        page, evidence, summary, summarised = await self.visit(url, goal)
         if self._settings.observations == "brief":
-            shown = format_report_brief(evidence, summary, keep_short=num_unsummarised > 0)
+            shown = format_report_brief(evidence, summary, keep_short=not summarised)
         else:
             shown = format_report(url, goal, evidence, summary)
-        return ToolResult(neutralise(_one_part(shown)), None, num_unsummarised)
+        sources = (Source(page.url, page.title),)
+        return ToolResult(neutralise(_one_part(shown)), None, int(not summarised), sources)
+
+    async def _run_extra(self, call: ExtraCall) -> ToolResult:
+        return ToolResult(neutralise(_one_part(await self.extra[call.name].call(call.arguments))))
 
     async def _summarise(self, page: Page, goal: str) -> PageReport:
         text = choose_passages(page.text, goal, max_chars=self._settings.max_page_chars)

@@ -37,7 +37,7 @@ class CachedToolbox(Toolbox):
     """
 
     def __init__(self, inner: Toolbox, *, max_entries: int = 50_000) -> None:
-        self._inner, self._max_entries = inner, max_entries
+        self._inner, self._max_entries, self.extra = inner, max_entries, inner.extra
         self._results: OrderedDict[str, ToolResult] = OrderedDict()
         self._under_way: dict[str, asyncio.Event] = {}
         self._num_running = 0
