@@ -13,8 +13,8 @@ from local_site import HTML, LocalSite, html
 
 from webdancer.config import CrawlSettings
 from webdancer.errors import ConfigError, SnapshotError
+from webdancer.web import polite as polite_module
 from webdancer.web import robots as robots_module
-from webdancer.web import visit as visit_module
 from webdancer.web.crawl import CrawlCounts, crawl
 from webdancer.web.snapshot import Snapshot
 
@@ -122,7 +122,7 @@ async def test_requests_at_once_are_bounded(site: LocalSite, tmp_path: Path) -> 
 async def test_transient_failure_is_tried_again(
     site: LocalSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(visit_module, "_RETRY_AFTER_S", (0.01, 0.01))
+    monkeypatch.setattr(polite_module, "_RETRY_AFTER_S", (0.01, 0.01))
     answers = iter([web.Response(status=503), web.Response(body=html(), headers={"Content-Type": HTML})])
 
     async def flaky(request: web.BaseRequest) -> web.Response:

@@ -11,7 +11,9 @@ from local_site import HTML, Answer, LocalSite, html
 
 from webdancer.config import CrawlSettings
 from webdancer.errors import ConfigError
-from webdancer.web.fetch import Fetcher, FetchProblem, FetchResult, MappedResolver
+from webdancer.web.addresses import AddressPolicy
+from webdancer.web.fetch import Fetcher, FetchProblem, FetchResult
+from webdancer.web.resolver import CheckedResolver
 
 HOST = "http://site.example"
 
@@ -49,7 +51,7 @@ async def test_escapes_are_sent_as_given(site: LocalSite) -> None:
 @pytest.mark.parametrize("value", ["127.0.0.1", "127.0.0.1:x", ":80", "127.0.0.1:0", "127.0.0.1:70000"])
 def test_bad_resolve_entry(value: str) -> None:
     async def build() -> None:
-        MappedResolver({"a.example": value})
+        CheckedResolver({"a.example": value}, AddressPolicy())
 
     with pytest.raises(ConfigError, match=r"a\.example.*expected address:port"):
         asyncio.run(build())

@@ -1,27 +1,27 @@
 """One HTTP exchange at a time, with every limit that a hostile or broken server calls for.
 
-A fetch ends as a page, as a redirect, or with a typed problem; it raises nothing for what a server does. What a name
-resolves to and which addresses may be asked is decided here alone. The paper assumes a browser; pages that need
-one are noticed by `web.extract`.
+A fetch ends as a page, as a redirect, or with a typed problem; it raises nothing for what a server does. Everything that
+is fetched of the web, by crawls and by visits, is fetched here: `web.addresses` says what may be asked, `web.resolver` sees
+to it. The paper assumes a browser; pages that need one are noticed by `web.extract`.
 """
 
-import ipaddress
 import re
 import zlib
-from collections.abc import Awaitable, Callable, Container, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from socket import AddressFamily
 from types import TracebackType
 from typing import Self
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.abc import AbstractResolver
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from webdancer.config import CrawlSettings
 from webdancer.errors import ConfigError
+from webdancer.web.addresses import Refusal, Refused, is_misspelt, parse_authority, policy_of
+from webdancer.web.resolver import CheckedResolver, RefusedAddressError
 from webdancer.web.urls import canonical_url
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -29,6 +29,10 @@ _TEXT_TYPES = frozenset({"application/xml", "application/xhtml+xml", "applicatio
 _NOT_PAGES = frozenset({"text/css", "text/javascript", "text/ecmascript", "text/calendar", "text/vcard"})
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A token (RFC 9110, section 5.6.2)."""
+_SECRET_HEADER = re.compile(r"auth|cookie|key|secret|session|token", re.IGNORECASE)
+"""A header of such a name may let its reader in; it is sent to the hosts that the settings name, and to no others."""
+_ABSOLUTE = re.compile(r"\s*(?:[a-zA-Z][a-zA-Z0-9+.-]*:|//)")
+_REQUEST_TARGET = re.compile(r"[!-~]+")
 _HEADER_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
 _MIN_BOMB_BYTES = 1_000_000
 """A body smaller than this is never called a bomb, however well it compresses."""
@@ -59,6 +63,8 @@ class FetchProblem(StrEnum):
     OUT_OF_SCOPE = "out_of_scope"
     PRIVATE_ADDRESS = "private_address"
     """The host is not one that the settings name, and its address belongs to this machine or its network."""
+    REFUSED_PORT = "refused_port"
+    """The port is one of another service, and the host is not one that the settings name."""
 
 
 _NO_HEADERS: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
@@ -91,76 +97,23 @@ class FetchResult:
     """Canonical target where this is a redirect that was not followed."""
 
 
-class _PrivateAddressError(OSError):
-    """A name leads to an address that pages must not make us ask."""
-
-
-def _is_public(address: str) -> bool:
-    """Whether an address (a name counts as none yet) is neither private, loopback, link-local nor otherwise reserved."""
-    try:
-        found = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return True
-    mapped = getattr(found, "ipv4_mapped", None) or getattr(found, "sixtofour", None)
-    return (mapped or found).is_global and not found.is_multicast
-
-
-class MappedResolver(AbstractResolver):
-    """Host name → address and port from a table, anything else from DNS.
-
-    Args:
-        trusted: hosts that may have private addresses.
-
-    Raises:
-        ConfigError: an entry of the table is not `address:port`.
-    """
-
-    def __init__(self, table: Mapping[str, str], *, trusted: Container[str] = ()) -> None:
-        self._table = {host.lower(): _address(host, value) for host, value in table.items()}
-        self._trusted = trusted
-        self._dns = aiohttp.DefaultResolver()
-
-    async def resolve(
-        self, host: str, port: int = 0, family: AddressFamily = AddressFamily.AF_INET
-    ) -> list[ResolveResult]:
-        if (mapped := self._table.get(host.lower())) is None:
-            found = await self._dns.resolve(host, port, family)
-            if host.lower() not in self._trusted and not all(_is_public(result["host"]) for result in found):
-                raise _PrivateAddressError(f"{host} leads to {found[0]['host']}")
-            return found
-        address, mapped_port = mapped
-        kind = AddressFamily.AF_INET6 if ":" in address else AddressFamily.AF_INET
-        return [ResolveResult(hostname=host, host=address, port=mapped_port, family=kind, proto=0, flags=0)]
-
-    async def close(self) -> None:
-        await self._dns.close()
-
-
-def _address(host: str, value: str) -> tuple[str, int]:
-    address, _, port = value.rpartition(":")
-    if not address or not port.isdigit() or not 0 < int(port) < 65536:
-        raise ConfigError(f"resolve: {host!r}: got {value!r}, expected address:port, as in 127.0.0.1:8080")
-    return address.strip("[]"), int(port)
-
-
-def _trusted_hosts(settings: CrawlSettings) -> frozenset[str]:
-    """The hosts that the user has named; only these may be on this machine or in its network."""
-    roots = (URL(canonical, encoded=True).raw_host or "" for url in settings.urls if (canonical := canonical_url(url)))
-    return frozenset(name for host in roots for name in (host, host.removeprefix("www."), f"www.{host}"))
-
-
 class Fetcher:
     """Fetches pages over HTTP under the limits of the settings. Used as an async context manager.
 
-    Cookies are not kept, so that a page does not depend on what was fetched before it.
+    Cookies are not kept, so that a page does not depend on what was fetched before it; proxies, passwords and whatever
+    else the environment holds are left alone.
+
+    Args:
+        dns: resolves names; None: the system's resolver. What it answers is judged either way.
 
     Raises:
-        ConfigError: a header of the settings cannot be sent.
+        ConfigError: a header of the settings cannot be sent, or `allow_private` or `resolve` has a wrong entry.
     """
 
-    def __init__(self, settings: CrawlSettings) -> None:
+    def __init__(self, settings: CrawlSettings, *, dns: AbstractResolver | None = None) -> None:
         self._settings = settings
-        self._trusted = _trusted_hosts(settings)
+        self.policy = policy_of(settings)
+        self._dns = dns
         self._session: aiohttp.ClientSession | None = None
         self._headers = CIMultiDict(
             {
@@ -168,10 +121,11 @@ class Fetcher:
                 "Accept-Encoding": "gzip, deflate",
             }
         )
+        self._secret_headers: CIMultiDict[str] = CIMultiDict()
         for name, value in {"User-Agent": settings.user_agent, **settings.headers}.items():
             if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
                 raise ConfigError(f"crawl: got the header {name!r}: {value!r}, expected an HTTP header on one line")
-            self._headers[name] = value
+            (self._secret_headers if _SECRET_HEADER.search(name) else self._headers)[name] = value
 
     @property
     def user_agent(self) -> str:
@@ -179,10 +133,12 @@ class Fetcher:
         return self._headers["User-Agent"]
 
     async def __aenter__(self) -> Self:
+        resolver = CheckedResolver(self._settings.resolve, self.policy, dns=self._dns)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                resolver=MappedResolver(self._settings.resolve, trusted=self._trusted), limit=0, ttl_dns_cache=300
+                resolver=resolver, socket_factory=resolver.new_socket, limit=0, ttl_dns_cache=300
             ),
+            trust_env=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=self._settings.timeout_s),
             headers=self._headers,
@@ -224,25 +180,32 @@ class Fetcher:
             raise RuntimeError("a Fetcher is used inside `async with`")
         try:
             address = URL(url, encoded=True)
-            host = address.raw_host or ""
-            if host not in self._trusted and not _is_public(host):  # a bare address is not resolved
-                return FetchResult(url, problem=FetchProblem.PRIVATE_ADDRESS, detail=host)
-            async with self._session.get(address, allow_redirects=False) as response:
+            if refused := self._refusal(url, address):
+                return FetchResult(url, problem=_problem_of_refusal(refused), detail=str(refused))
+            own = self._secret_headers if self.policy.names(address.raw_host or "") else None
+            async with self._session.get(address, allow_redirects=False, headers=own) as response:
                 return await self._read(url, response, any_type=any_type)
         except TimeoutError:
             return FetchResult(url, problem=FetchProblem.TIMEOUT, detail=f"over {self._settings.timeout_s:g} s")
         except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: a host that IDNA refuses
-            return FetchResult(url, problem=_problem_of(error), detail=str(error) or type(error).__name__)
+            return FetchResult(url, problem=_problem_of(error), detail=_told(error))
+
+    def _refusal(self, url: str, address: URL) -> Refused | None:
+        """Why the URL is not asked. Judged is what was parsed for the request: our reading and that one must agree."""
+        authority = parse_authority(url)
+        if isinstance(authority, Refused):
+            return authority
+        read = (address.scheme, (address.raw_host or "").lower(), address.port)
+        if not _REQUEST_TARGET.fullmatch(url) or read != (authority.scheme, authority.host, authority.port):
+            return Refused(Refusal.ODD_CHARACTERS, url)
+        return self.policy.refusal_of_url(url)
 
     async def _read(self, url: str, response: aiohttp.ClientResponse, *, any_type: bool) -> FetchResult:
         """Judge status and headers, then read the body if it is wanted."""
         result = FetchResult(url, status=response.status, headers=response.headers)
         if response.status in _REDIRECTS and "Location" in response.headers:
             await self._drain(response)
-            target = canonical_url(response.headers["Location"], url)
-            if target is None:
-                return replace(result, problem=FetchProblem.BAD_REDIRECT, detail=response.headers["Location"])
-            return replace(result, location=target)
+            return self._redirect(result, response.headers["Location"])
         if problem := _problem_of_status(response.status):
             await self._drain(response)
             return replace(result, problem=problem, detail=f"HTTP {response.status}")
@@ -251,6 +214,20 @@ class Fetcher:
             response.close()
             return replace(result, problem=FetchProblem.UNSUPPORTED_TYPE, detail=kind)
         return await self._read_body(result, response)
+
+    def _redirect(self, result: FetchResult, location: str) -> FetchResult:
+        """A redirect with its target, which is judged as the server wrote it, before anything is normalised."""
+        if _ABSOLUTE.match(location):
+            written = location.strip()
+            scheme = result.url.partition(":")[0]
+            refused = self.policy.refusal_of_url(f"{scheme}:{written}" if written.startswith("//") else written)
+            if refused is not None:
+                problem = FetchProblem.BAD_REDIRECT if is_misspelt(refused.reason) else _problem_of_refusal(refused)
+                return replace(result, problem=problem, detail=str(refused))
+        target = canonical_url(location, result.url)
+        if target is None:
+            return replace(result, problem=FetchProblem.BAD_REDIRECT, detail=location)
+        return replace(result, location=target)
 
     async def _read_body(self, result: FetchResult, response: aiohttp.ClientResponse) -> FetchResult:
         """Read and decode the body piece by piece, so that no limit is passed by more than one piece."""
@@ -369,7 +346,18 @@ _PROBLEMS: tuple[tuple[type[Exception], FetchProblem], ...] = (
 """The first line that fits counts: a TLS failure is also a ValueError and an OSError."""
 
 
+def _problem_of_refusal(refused: Refused) -> FetchProblem:
+    if is_misspelt(refused.reason):
+        return FetchProblem.INVALID_URL
+    return FetchProblem.REFUSED_PORT if refused.reason is Refusal.PORT else FetchProblem.PRIVATE_ADDRESS
+
+
+def _told(error: Exception) -> str:
+    cause = getattr(error, "os_error", None)
+    return str(cause if isinstance(cause, RefusedAddressError) else error) or type(error).__name__
+
+
 def _problem_of(error: Exception) -> FetchProblem:
-    if isinstance(getattr(error, "os_error", None), _PrivateAddressError):
+    if isinstance(getattr(error, "os_error", None), RefusedAddressError):
         return FetchProblem.PRIVATE_ADDRESS
     return next((problem for kind, problem in _PROBLEMS if isinstance(error, kind)), FetchProblem.PROTOCOL)

@@ -5,6 +5,8 @@ protego decides; the standard library's parser is wrong on wildcards and on the 
 
 import asyncio
 import logging
+import math
+import time
 from enum import StrEnum
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -42,6 +44,9 @@ class HostRules(NamedTuple):
     """Least time between two requests that the host asks for; 0 where it asks for none."""
     parser: Protego | None
     agent: str
+    problem: FetchProblem | None = None
+    """What robots.txt met, where it was not had."""
+    detail: str = ""
 
     def allows(self, url: str) -> bool:
         """Whether the page may be fetched."""
@@ -53,17 +58,25 @@ class HostRules(NamedTuple):
 
 
 class Robots:
-    """The rules of all hosts met, each host's fetched once, when first asked for."""
+    """The rules of all hosts met, each host's fetched when first asked for.
 
-    def __init__(self, fetcher: Fetcher, settings: CrawlSettings) -> None:
-        self._fetcher, self._settings = fetcher, settings
+    Args:
+        max_age_s: seconds after which they are fetched again (RFC 9309, section 2.4, wants at most a day).
+    """
+
+    def __init__(self, fetcher: Fetcher, settings: CrawlSettings, *, max_age_s: float = math.inf) -> None:
+        self._fetcher, self._settings, self._max_age_s = fetcher, settings, max_age_s
         self._rules: dict[str, asyncio.Task[HostRules]] = {}
+        self._asked_s: dict[str, float] = {}
 
     async def rules(self, url: str) -> HostRules:
         """The rules that hold for `url`: those of its scheme, host and port."""
         origin = origin_of(url)
-        if origin not in self._rules:
+        now_s = time.monotonic()
+        known = self._rules.get(origin)
+        if known is None or (known.done() and now_s - self._asked_s[origin] >= self._max_age_s):
             self._rules[origin] = asyncio.create_task(self._load(origin))
+            self._asked_s[origin] = now_s
         return await asyncio.shield(self._rules[origin])
 
     async def close(self) -> None:
@@ -77,7 +90,7 @@ class Robots:
             return HostRules(RobotsState.ABSENT, 0.0, None, "")
         result = await self._fetch(origin)
         for pause_s in _RETRY_AFTER_S:
-            if not _failed(result):
+            if not _failed(result) or result.problem in _FOR_GOOD:
                 break
             await asyncio.sleep(pause_s)
             result = await self._fetch(origin)
@@ -109,6 +122,10 @@ _ABSENT = frozenset({FetchProblem.NOT_FOUND, FetchProblem.CLIENT_ERROR, FetchPro
 }
 
 
+_FOR_GOOD = frozenset({FetchProblem.INVALID_URL, FetchProblem.PRIVATE_ADDRESS, FetchProblem.REFUSED_PORT})
+"""Asking again brings nothing."""
+
+
 def _failed(result: FetchResult) -> bool:
     return result.problem is not None and result.problem not in _ABSENT
 
@@ -116,7 +133,7 @@ def _failed(result: FetchResult) -> bool:
 def _judge(result: FetchResult, settings: CrawlSettings, *, agent: str) -> HostRules:
     """Turn what came of robots.txt into rules."""
     if _failed(result):
-        return HostRules(RobotsState.UNREACHABLE, 0.0, None, agent)
+        return HostRules(RobotsState.UNREACHABLE, 0.0, None, agent, result.problem, result.detail)
     if result.problem is not None:
         return HostRules(RobotsState.ABSENT, 0.0, None, agent)
     text = result.body[:_MAX_ROBOTS_BYTES].removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")
