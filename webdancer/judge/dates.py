@@ -6,6 +6,8 @@ Only what can be read in one way is read: `03/04/1954` stays as it is, for it is
 import re
 from datetime import date
 
+from webdancer.judge.chinese import CJK, DIGITS
+
 _MONTHS = {
     "january": 1,
     "february": 2,
@@ -25,9 +27,10 @@ _MONTH = rf"(?P<month>{'|'.join(sorted(_MONTHS, key=len, reverse=True))})\b\.?"
 _DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?(?!\d)"
 _YEAR = r"(?P<year>\d{4})(?![\d])"
 _WEEKDAY = r"(?:(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?\.?,?\s+)?"
-_BEFORE, _AFTER = r"(?<![\w.,/-])", r"(?![\w/-]|[.,]\d)"
-_CN_DIGITS = {digit: value for value, digit in enumerate("〇一二三四五六七八九")} | {"零": 0}
-_CN = "[〇零一二三四五六七八九十]"
+_BEFORE, _AFTER = rf"(?<![^\W{CJK}])(?<![.,/-])", rf"(?![^\W{CJK}]|[/-]|[.,]\d)"
+"""No letter or digit stands beside a date, but for Chinese, which sets no spaces."""
+_CN_DIGIT, _CN = "[〇○零一二三四五六七八九]", "[〇○零一二三四五六七八九十]"
+_CN_WEEKDAY = r"(?:\s*\(?(?:星期|周|礼拜|禮拜)[一二三四五六日天]\)?)?"
 
 _FULL_DATES = tuple(
     re.compile(pattern)
@@ -38,20 +41,21 @@ _FULL_DATES = tuple(
         rf"{_BEFORE}{_YEAR}(?P<mark>[-/.])(?P<month>\d{{1,2}})(?P=mark)(?P<day>\d{{1,2}})"
         rf"(?:[t ]00:00(?::00)?(?:\.0+)?(?:z|\+00:00)?)?{_AFTER}",
         rf"{_BEFORE}(?P<day>\d{{1,2}})\.\s?(?P<month>\d{{1,2}})\.\s?{_YEAR}{_AFTER}",
-        r"(?<!\d)(?P<year>\d{4})\s*年\s*(?P<month>\d{1,2})\s*月\s*(?P<day>\d{1,2})\s*[日号]",
-        rf"(?P<year>{_CN}{{4}})年(?P<month>{_CN}{{1,3}})月(?P<day>{_CN}{{1,3}})[日号]",
+        rf"(?<!\d)(?P<year>\d{{4}})\s*年\s*(?P<month>\d{{1,2}})\s*月\s*(?P<day>\d{{1,2}})\s*[日号號]{_CN_WEEKDAY}",
+        rf"(?P<year>{_CN_DIGIT}{{4}})年(?P<month>{_CN}{{1,3}})月(?P<day>{_CN}{{1,3}})[日号號]{_CN_WEEKDAY}",
     )
 )
 _SLASHED = re.compile(rf"{_BEFORE}(?P<first>\d{{1,2}})(?P<mark>[/-])(?P<second>\d{{1,2}})(?P=mark){_YEAR}{_AFTER}")
 _MONTH_OF_YEAR = (
     re.compile(rf"(?:in\s+)?{_MONTH}\s*(?:,\s*|\s+(?:of\s+)?){_YEAR}\.?"),
     re.compile(r"(?P<year>\d{4})\s*年\s*(?P<month>\d{1,2})\s*月"),
-    re.compile(rf"(?P<year>{_CN}{{4}})年(?P<month>{_CN}{{1,3}})月"),
+    re.compile(rf"(?P<year>{_CN_DIGIT}{{4}})年(?P<month>{_CN}{{1,3}})月"),
 )
 _DAY_OF_MONTH = (
     re.compile(rf"(?:on\s+)?(?:the\s+)?{_DAY}\s+(?:of\s+)?{_MONTH}\.?"),
     re.compile(rf"(?:on\s+)?{_MONTH}\s+(?:the\s+)?{_DAY}\.?"),
-    re.compile(r"(?P<month>\d{1,2})\s*月\s*(?P<day>\d{1,2})\s*[日号]"),
+    re.compile(r"(?P<month>\d{1,2})\s*月\s*(?P<day>\d{1,2})\s*[日号號]"),
+    re.compile(rf"(?P<month>{_CN}{{1,3}})月(?P<day>{_CN}{{1,3}})[日号號]"),
 )
 
 
@@ -71,7 +75,7 @@ def replace_dates(text: str) -> str:
     for pattern in _FULL_DATES:
         text = pattern.sub(_iso, text)
     text = _SLASHED.sub(_iso_if_unambiguous, text)
-    return re.sub(r"^on (?=\d{4}-\d\d-\d\d\.?$)", "", text)
+    return re.sub(r"^(?:on |[于於在])(?=\d{4}-\d\d-\d\d[.。]?$)", "", text)
 
 
 def _iso(match: re.Match[str]) -> str:
@@ -103,5 +107,5 @@ def _number(text: str) -> int:
         return int(text)
     if "十" in text:
         tens, ones = text.split("十", 1)
-        return 10 * (_CN_DIGITS.get(tens, 1) if tens else 1) + _CN_DIGITS.get(ones, 0)
-    return int("".join(str(_CN_DIGITS[digit]) for digit in text))
+        return 10 * (DIGITS.get(tens, 1) if tens else 1) + DIGITS.get(ones, 0)
+    return int("".join(str(DIGITS[digit]) for digit in text))

@@ -1,7 +1,9 @@
 """Normalised exact match: the same answer in another spelling is equal, and nothing else is.
 
 What is evened out: case, accents on Latin letters, full-width forms, articles, quotation marks, commas, a final full stop,
-dotted initials, digit grouping, numbers in words, ordinals, and full dates in English, Chinese and ISO notation. What
+dotted initials, digit grouping, numbers in words, ordinals, and full dates in English, Chinese and ISO notation; in Chinese
+also spaces, title marks and numerals (`三十二人` is `32人`). Suffixes stay (`北京` is not `北京市`), and so does the script:
+traditional and simplified characters are told apart, but for numerals; the judge role knows better. What
 carries meaning stays: signs, decimals, currency, `+`, `#`, `%`, ranges, day-month order that could be read both ways.
 Two strings match when their normal forms are equal, so matching is an equivalence.
 """
@@ -9,18 +11,18 @@ Two strings match when their normal forms are equal, so matching is an equivalen
 import re
 import unicodedata
 
+from webdancer.judge.chinese import CJK
 from webdancer.judge.dates import replace_dates
 from webdancer.judge.numbers import even_digit_groups, even_ordinals, spelled_number
 
-_QUOTES = re.compile("[“”„‟«»‹›「」『』《》〈〉]")
+_QUOTES = re.compile("[“”„‟«»‹›「」『』《》〈〉【】〔〕〖〗]")
 _PAIRED_QUOTES = re.compile(r"""(?:(?<=^)|(?<=[\s(]))(["'])(.+?)\1(?=$|[\s).,;:!?])""")
 _SUPERSCRIPT = re.compile(r"(?<=\d)[⁰¹²³⁴-⁹⁺⁻]+")
 _VULGAR_FRACTION = re.compile(r"(?<=\d)(?=[¼-¾⅐-⅞])")
 _DASHES = re.compile(r"[‐-―−﹘﹣－]")
 _INITIALS = re.compile(r"\b[^\W\d_]\.(?:\s?[^\W\d_]\.)+|\b[^\W\d_](?:\.[^\W\d_])+\b(?!\.?\w)")
-_CJK = "\u3400-\u9fff\u3040-\u30ff\uf900-\ufaff"
 _LEADING_ARTICLE = re.compile(r"^(?:an?|the)\s+(?=\S)(?!(?:major|minor|flat|sharp)\b)")
-_SPACE_BY_CJK = re.compile(rf"(?<=[{_CJK}])\s+|\s+(?=[{_CJK}])")
+_SPACE_BY_CJK = re.compile(rf"(?<=[{CJK}])\s+|\s+(?=[{CJK}])")
 _LETTERS = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "æ": "ae", "œ": "oe", "þ": "th", "ı": "i"})
 
 
@@ -36,7 +38,7 @@ def normalise(text: str) -> str:
     """
     plain = _unify_characters(text)
     plain = replace_dates(even_digit_groups(plain))
-    whole = spelled_number(plain.strip(" .!?"))
+    whole = spelled_number(plain.strip(" .!?。"))
     if whole is not None:
         return whole
     return _strip_marks(even_ordinals(plain)) or " ".join(text.split())
@@ -80,6 +82,6 @@ def _strip_marks(text: str) -> str:
     text = re.sub(r"(?<=\d)\s+%", "%", text)
     text = re.sub(r"(?<=\d)\s*-\s*(?=\d)", "-", text)
     text = re.sub(r"(?<=[^\W\d])-(?=\w)|(?<=\w)-(?=[^\W\d])|(?<!\S)-(?!\S)", " ", text)  # a minus sign stays
-    text = re.sub(r"(?<!\d)!|[?;,()\[\]{}。、·•・]|:(?!\d)|(?<!\d):", " ", text)
+    text = re.sub(r"(?<!\d)!|[?;,()\[\]{}。、·•・‧]|:(?!\d)|(?<!\d):", " ", text)
     text = re.sub(r"\.(?!\w)", " ", text.replace("&", " and "))
     return _SPACE_BY_CJK.sub("", " ".join(text.split()))

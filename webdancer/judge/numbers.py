@@ -1,7 +1,9 @@
-"""Numbers in the notations that answers come in: grouped digits, words, Chinese numerals, ordinals."""
+"""Numbers in the notations that answers come in: grouped digits, English words, ordinals; `chinese.py` has the Chinese ones."""
 
 import re
 from decimal import Decimal
+
+from webdancer.judge.chinese import CJK, even_chinese_numerals, whole_chinese_number
 
 _WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
@@ -15,16 +17,12 @@ _ORDINAL_WORDS = (
 _TENS = {word: 10 * value for value, word in enumerate(_TENS_WORDS.split(), 2)}
 _SMALL = {word: value for value, word in enumerate(_WORDS.split())} | _TENS
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_CN_DIGITS = {digit: value for value, digit in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2}
-_CN_UNITS = {"十": 10, "百": 100, "千": 1000}
-_CN_SCALES = {"万": 10**4, "亿": 10**8}
-
 _ORDINALS = {word: value for value, word in enumerate(_ORDINAL_WORDS.split(), 1)}
 _ORDINALS |= {word[:-1] + "ieth": value for word, value in _TENS.items()}
 _ORDINAL = re.compile(rf"\b(?:({'|'.join(_TENS)})[-\s])?({'|'.join(sorted(_ORDINALS, key=len, reverse=True))})\b")
-_GROUPED = re.compile(r"(?<![\w.,])\d{1,3}(?:,\d{3})+(?![\d,])")
+_GROUPED = re.compile(rf"(?<![^\W{CJK}])(?<![.,])\d{{1,3}}(?:,\d{{3}})+(?![\d,])")
 _SPACED = re.compile(r"\d{1,3}(?: \d{3})+")
-_SCALED = re.compile(r"(\d+(?:\.\d+)?)\s*(thousand|million|billion|trillion|万|亿)")
+_SCALED = re.compile(r"(\d+(?:\.\d+)?)\s*(thousand|million|billion|trillion)")
 
 
 def even_digit_groups(text: str) -> str:
@@ -35,7 +33,7 @@ def even_digit_groups(text: str) -> str:
 
 
 def even_ordinals(text: str) -> str:
-    """`third` becomes `3rd`, `twenty-first` becomes `21st`, `第三` becomes `第3`."""
+    """`third` becomes `3rd`, `twenty-first` becomes `21st`, `第三` becomes `第3`, `二十世纪` becomes `20世纪`."""
 
     def digits(match: re.Match[str]) -> str:
         tens, last = match.groups()
@@ -46,12 +44,7 @@ def even_ordinals(text: str) -> str:
             value += _TENS[tens]
         return f"{value}{ordinal_suffix(value)}"
 
-    text = _ORDINAL.sub(digits, text)
-    return re.sub(
-        r"第([零〇一二三四五六七八九十百千]+)",
-        lambda m: m.group() if (value := _chinese_number(m.group(1))) is None else f"第{value}",
-        text,
-    )
+    return even_chinese_numerals(_ORDINAL.sub(digits, text))
 
 
 def ordinal_suffix(value: int) -> str:
@@ -60,13 +53,14 @@ def ordinal_suffix(value: int) -> str:
 
 
 def spelled_number(text: str) -> str | None:
-    """Digits of a number that is written in words, with a scale (`1.5 million`), or in Chinese; None for other text."""
+    """Digits of a number that is written in words, with a scale (`1.5 million`), or in Chinese, there with its measure word;
+    None for other text.
+    """
     if match := _SCALED.fullmatch(text):
-        value = Decimal(match[1]) * (_SCALES | _CN_SCALES)[match[2]]
+        value = Decimal(match[1]) * _SCALES[match[2]]
         return str(int(value)) if value == value.to_integral_value() else None
     english = _english_number(text)
-    number = english if english is not None else _chinese_number(text)
-    return None if number is None else str(number)
+    return whole_chinese_number(text) if english is None else str(english)
 
 
 def _english_number(text: str) -> int | None:
@@ -90,30 +84,3 @@ def _english_number(text: str) -> int | None:
             return None
         previous = word
     return total + group if words and previous != "and" else None
-
-
-def _chinese_number(text: str) -> int | None:
-    """`一百二十三` → 123. None where the characters do not follow the grammar of one number."""
-    if not text or any(char not in _CN_DIGITS | _CN_UNITS | _CN_SCALES for char in text):
-        return None
-    total, group, digit = 0, 0, None
-    last_unit, last_scale = 10**4, 10**12
-    for before, char, after in zip(" " + text, text, text[1:] + " ", strict=False):
-        if char in _CN_DIGITS:
-            if digit:  # two digits in a row: a year or a telephone number
-                return None
-            if before in "百千万亿" and char not in "零〇" and after not in _CN_UNITS:  # colloquial: 一百二 is 120
-                return None
-            digit = _CN_DIGITS[char]
-        elif char in _CN_UNITS:
-            unit = _CN_UNITS[char]
-            if unit >= last_unit or digit == 0 or (digit is None and not (unit == 10 and group == 0)):
-                return None
-            group, digit, last_unit = group + (1 if digit is None else digit) * unit, None, unit
-        else:
-            scale = _CN_SCALES[char]
-            group += digit or 0
-            if scale >= last_scale or group == 0:
-                return None
-            total, group, digit, last_unit, last_scale = total + group * scale, 0, None, 10**4, scale
-    return total + group + (digit or 0)
