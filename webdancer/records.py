@@ -117,7 +117,10 @@ class Usage(Record):
     """What an episode or a call consumed."""
 
     prompt_tokens: int = 0
+    cached_tokens: int = 0
+    """Those of the prompt tokens that the endpoint had cached."""
     completion_tokens: int = 0
+    """With the tokens of a reasoning model's thoughts."""
     llm_calls: int = 0
     tool_calls: int = 0
 
