@@ -137,10 +137,17 @@ def test_a_thought_may_use_the_words_of_brief_results(thought):
     assert invented_observation(trajectory(SEARCH, LAST.model_copy(update={"thought": thought}))) is None
 
 
-def test_runs_of_words_ignore_case_and_punctuation_and_chinese_counts_by_characters():
+def test_runs_of_words_ignore_case_and_punctuation():
     assert list(ngrams("The end, the End.", 2)) == [("the", "end"), ("end", "the"), ("the", "end")]
-    assert list(ngrams("我在北京 ok", 2)) == [("我", "在"), ("在", "北"), ("北", "京"), ("京", "ok")]
     assert list(ngrams("one two", 3)) == []
+
+
+def test_five_words_are_eight_chinese_characters():
+    assert ["".join(run) for run in ngrams("我们，再看一次页面。", 5)] == ["我们再看一次页面"]
+    assert ["".join(run) for run in ngrams("我们再看一次这页面", 5)] == ["我们再看一次这页", "们再看一次这页面"]
+    assert list(ngrams("我们再看一次页", 5)) == []
+    # A word is 8 eighths, a character 5: 8 + 5 + 5 reach 16, and so do 5 + 5 + 5 + 5 and 5 + 5 + 5 + 8.
+    assert ["".join(run) for run in ngrams("see 北京大学 ok", 2)] == ["see北京", "北京大学", "京大学ok", "大学ok"]
 
 
 PHRASE = "we must look at this page once more to see"  # ten words
@@ -159,10 +166,39 @@ def test_the_same_ten_words_more_than_four_times_is_repetition(times, falls, spr
         assert finding == (R.REPETITION, f"5 times: '{PHRASE}'")
 
 
-def test_repetition_in_chinese():
-    finding = repetition(trajectory(LAST.model_copy(update={"thought": "我需要再看一次这个页面。" * 5})), SETTINGS)
+SIXTEEN = "我需要再看一次这个页面才能确定吧"
+
+
+@pytest.mark.parametrize(("times", "falls"), [(4, False), (5, True)])
+def test_the_same_sixteen_chinese_characters_more_than_four_times_is_repetition(times, falls):
+    assert len(SIXTEEN) == 16
+    thought = "".join(f"{SIXTEEN}。第{'一二三四五'[i]}回，" for i in range(times))
+    finding = repetition(trajectory(LAST.model_copy(update={"thought": thought})), SETTINGS)
+    assert (finding is not None) is falls
+    if finding is not None:
+        assert finding == (R.REPETITION, f"5 times: {' '.join(SIXTEEN)!r}")
+
+
+def test_a_long_chinese_name_in_every_thought_is_no_repetition():
+    """Ten characters were ten words once, and the full name of an institute made every good trajectory fall."""
+    name = "江城师范学院附属实验中学"
+    ways = [
+        "先查{}在哪里。",
+        "搜索结果里有{}的页面。",
+        "读一读{}的历史。",
+        "{}建于一九五二年。",
+        "那么{}的校长是谁？",
+        "所以{}就是答案。",
+    ]
+    steps = [SEARCH.model_copy(update={"thought": way.format(name)}) for way in ways]
+    assert repetition(trajectory(*steps, LAST), SETTINGS) is None
+
+
+def test_a_chinese_query_in_other_width_is_the_same_call():
+    steps = [search("江城大桥 2021年"), search("江城大桥　２０２１年"), search("江城大桥  2021年")]
+    finding = repeated_action(trajectory(*steps, LAST), SETTINGS)
     assert finding is not None
-    assert finding.detail.startswith("5 times: '我 需 要 再 看 一 次 这 个 页'")
+    assert finding.reason is R.REPEATED_ACTION
 
 
 def test_runs_do_not_reach_from_one_thought_into_the_next():

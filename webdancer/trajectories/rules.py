@@ -8,6 +8,7 @@ page visited under a URL that no result showed is no fault of its own, since mod
 
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -16,9 +17,13 @@ from webdancer.agent.format import Violation, ViolationKind, parse_turn
 from webdancer.agent.schemas import SearchCall, check_call
 from webdancer.agent.transcript import model_turn
 from webdancer.config import FunnelSettings
+from webdancer.judge.chinese import CJK
 from webdancer.records import Status, Step, Trajectory, VerdictReason
 
-_TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+")
+_TOKEN = re.compile(rf"([{CJK}])|[^\W{CJK}]+")
+_WORD_WEIGHT, _CHARACTER_WEIGHT = 8, 5
+"""Chinese sets no spaces. Its words have 1.6 characters on average, so ten words are sixteen characters: with ten, the full
+name of a university or of a ministry, which recurs rightly, would be a repetition."""
 _OBSERVATION_HEAD = re.compile(
     r"^(?:A (?:Google )?search for [\"'].+[\"'] found \d+ results?:"
     r"|What \S+ says about the goal \".+\":"
@@ -116,7 +121,7 @@ def invented_observation(trajectory: Trajectory) -> Finding | None:
 
 
 def repetition(trajectory: Trajectory, settings: FunnelSettings) -> Finding | None:
-    """The same run of `ngram` words (Chinese and Japanese: characters) more than `max_ngram_repeats` times in the thoughts.
+    """The same run of `ngram` words more than `max_ngram_repeats` times in the thoughts; 1.6 Chinese characters are a word.
 
     A run does not reach from one thought into the next. Calls and the answer do not count: long names recur there rightly.
     """
@@ -131,13 +136,31 @@ def repetition(trajectory: Trajectory, settings: FunnelSettings) -> Finding | No
 
 
 def ngrams(text: str, size: int) -> Iterator[tuple[str, ...]]:
-    """All runs of `size` words; a Chinese or Japanese character is a word, case and punctuation do not count."""
-    tokens = _TOKEN.findall(text.lower())
-    return zip(*(tokens[start:] for start in range(size)), strict=False)
+    """All runs of `size` words, case and punctuation not counted; each Chinese or Japanese character is 5/8 of a word.
+
+    A run ends with the word or character that fills it:
+
+        one two three, size 2:        (one two) (two three)
+        我们再看一次页面, size 2:       (我 们 再 看) (们 再 看 一) …      4 × 5/8 ≥ 2
+        see 北京大学, size 2:          (see 北 京) (北 京 大 学)          1 + 2 × 5/8 ≥ 2
+    """
+    tokens = [
+        (match.group(), _CHARACTER_WEIGHT if match.group(1) else _WORD_WEIGHT)
+        for match in _TOKEN.finditer(text.lower())
+    ]
+    end, weight = 0, 0
+    for start, (_, first) in enumerate(tokens):
+        while weight < size * _WORD_WEIGHT:
+            if end == len(tokens):
+                return
+            weight += tokens[end][1]
+            end += 1
+        yield tuple(token for token, _ in tokens[start:end])
+        weight -= first
 
 
 def repeated_action(trajectory: Trajectory, settings: FunnelSettings) -> Finding | None:
-    """The very same call more than `max_action_repeats` times; case, spaces and the order of queries do not count."""
+    """The very same call more than `max_action_repeats` times; case, width, spaces and the order of queries do not count."""
     calls = Counter(_call_key(step) for step in trajectory.steps if step.tool is not None)
     call, count = max(calls.items(), key=lambda item: item[1], default=("", 0))
     if count <= settings.max_action_repeats:
@@ -155,7 +178,7 @@ def _call_key(step: Step) -> str:
 
 
 def _folded(text: str) -> str:
-    return " ".join(text.casefold().split())
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def too_many_errors(trajectory: Trajectory, settings: FunnelSettings) -> Finding | None:
