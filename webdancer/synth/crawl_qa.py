@@ -4,6 +4,7 @@ The writer role answers with JSON; its form is checked by schema with bounded re
 question that was written ends as a candidate, with the reason where it does not do.
 """
 
+import unicodedata
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -73,7 +74,7 @@ async def write_candidates(
     for item in written:
         question, answer = " ".join(item.question.split()), " ".join(item.answer.split())
         if group.kind is QAKind.COUNT:
-            answer = answer.replace(",", "")
+            answer = unicodedata.normalize("NFKC", answer).replace(",", "")
         evidence = tuple(dict.fromkeys(url.strip() for url in item.evidence_urls))
         problem = check_question(question, answer, group.kind) or check_evidence(evidence, group.urls)
         reason, detail = problem or (None, "")

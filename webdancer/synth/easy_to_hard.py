@@ -28,6 +28,7 @@ from webdancer.synth.checks import (
     contains_name,
     fold,
     question_hash,
+    text_size,
 )
 from webdancer.synth.crawl_qa import write_questions
 from webdancer.synth.groups import MAX_TEXT_CHARS, PageGroup
@@ -283,7 +284,7 @@ async def gather_knowledge(web: Web, entity: str, query: str, *, num_left: int =
                 page = await web.reader.read(hit.url)
             except ToolFailure:
                 continue  # one page less to learn from
-            if len(page.text) <= MAX_TEXT_CHARS and entity.casefold() in f"{page.title}\n{page.text}".casefold():
+            if text_size(page.text) <= MAX_TEXT_CHARS and _mentions(page, entity):
                 pages[page.url] = page
         if len(pages) > MAX_KNOWLEDGE_PAGES and any(_is_about(page, entity) for page in pages.values()):
             break
@@ -293,6 +294,12 @@ async def gather_knowledge(web: Web, entity: str, query: str, *, num_left: int =
     others = [page for page in pages.values() if not _is_about(page, entity)]
     leading = [page for page in others if web.num_steps.get(page.url, 0) >= num_left]
     return (own + (leading or others))[:MAX_KNOWLEDGE_PAGES]
+
+
+def _mentions(page: Page, entity: str) -> bool:
+    """Whether the name stands on the page; Chinese names, whose dots and spaces vary, are compared without them."""
+    text = f"{page.title}\n{page.text}"
+    return entity.casefold() in text.casefold() or (not entity.isascii() and contains_name(text, entity))
 
 
 def _is_about(page: Page, entity: str) -> bool:

@@ -24,11 +24,11 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from webdancer.records import Page, QAKind
-from webdancer.synth.checks import base_title, tokens
+from webdancer.synth.checks import base_title, text_size, tokens
 from webdancer.synth.seeds import derive_rng
 
 MIN_TEXT_CHARS = 150
-"""Shorter pages state too little to ask about."""
+"""Shorter pages state too little to ask about. A Chinese character counts as three."""
 MAX_TEXT_CHARS = 20_000
 """Longer pages would have to be cut for the writer, and a list that is cut is counted wrongly."""
 MAX_LINK_SHARE = 0.2
@@ -137,6 +137,7 @@ class _PageFeatures:
     prose: str
     lists: str
     num_chars: int
+    """`text_size` of the page's text"""
     links: frozenset[str]
 
     @classmethod
@@ -145,7 +146,7 @@ class _PageFeatures:
         listed = set(entries)
         prose = "\n".join(line for line in page.text.splitlines() if line not in listed)
         title = _joined(base_title(page.title)) if tokens(page.title) else "\0"  # a page without title is not mentioned
-        return cls(title, _joined(prose), _joined("\n".join(entries)), len(page.text), frozenset(page.links))
+        return cls(title, _joined(prose), _joined("\n".join(entries)), text_size(page.text), frozenset(page.links))
 
 
 def _joined(text: str) -> str:
