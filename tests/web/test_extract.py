@@ -259,7 +259,7 @@ def test_plain_text_and_what_is_not_read() -> None:
     found = extract(b"# Read me\n\nLine  \n- item\n", url=URL, content_type="text/plain")
     assert (found.title, found.text) == ("Read me", "# Read me\nLine\n- item")
     assert extract(b"\x89PNG\r\n", url=URL, content_type="image/png") == EMPTY
-    assert extract(b"{}", url=URL, content_type="application/json") == EMPTY
+    assert extract(b"<a/>", url=URL, content_type="application/xml") == EMPTY
     assert extract(b"a\0b", url=URL, content_type=None) == EMPTY
     assert extract(b"", url=URL, content_type=None) == EMPTY
     assert extract(b"<!doctype html><p>sniffed", url=URL, content_type=None).text == "sniffed"
@@ -372,3 +372,28 @@ def test_pages_of_python3_doc() -> None:
         assert found.text.startswith(f"# {found.title}\n"), file
         assert not found.needs_javascript
         assert "navigation" not in found.text.lower().split("\n")
+
+
+def test_json_is_laid_out_a_member_a_line() -> None:
+    body = '{"title": "水位 Level", "stations": [{"river": "Oder", "m": 3.2}], "note": "a\\nb"}'.encode()
+    found = extract(body, url=URL, content_type="application/json; charset=utf-8")
+    assert found.title == "水位 Level"
+    assert found.text.split("\n") == [
+        "{",
+        ' "title": "水位 Level",',
+        ' "stations": [',
+        "  {",
+        '   "river": "Oder",',
+        '   "m": 3.2',
+        "  }",
+        " ],",
+        ' "note": "a\\nb"',
+        "}",
+    ]
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b"{'a': 1}", b'"\\ud800"', b"\xff\xfe\x00", b"1" * 10_000])
+def test_odd_json_is_shown_as_it_is(body: bytes) -> None:
+    found = extract(body, url=URL, content_type="application/ld+json")
+    found.text.encode()
+    assert found.title == ""

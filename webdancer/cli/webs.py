@@ -70,6 +70,35 @@ def index(
 
 
 @app.command()
+def fetch(
+    url: str,
+    config: ConfigOption = None,
+    resolve: Annotated[list[str] | None, typer.Option(help="HOST=ADDRESS:PORT in place of DNS; repeatable.")] = None,
+    allow_private: Annotated[
+        list[str] | None, typer.Option(help="Host or network that may be asked although it is private; repeatable.")
+    ] = None,
+    goal: Annotated[str | None, typer.Option(help="Only the passages nearest to this.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fetch one page of the live web and print what the agent would read of it; exit code 3 where it cannot be had."""
+    from webdancer.pipeline.fetching import fetch_page
+    from webdancer.web.protocol import ToolFailure
+
+    values = (load_config(config) if config else Config()).model_dump(mode="json")
+    values["crawl"]["resolve"] |= dict(split_pair(item, "=", "--resolve") for item in resolve or [])
+    values["crawl"]["allow_private"] += allow_private or []
+    try:
+        page = run_async(fetch_page(url, parse_config(values, source="command line"), goal=goal), resumable=False)
+    except ToolFailure as failure:
+        typer.echo(f"{url}: {failure}", err=True)
+        raise typer.Exit(3) from None
+    if as_json:
+        print_json(page.model_dump(mode="json"))
+    else:
+        typer.echo(f"{page.title}\n{page.url}\n\n{page.text}")
+
+
+@app.command()
 def search(
     snapshot: Annotated[Path, typer.Argument(help="The snapshot's folder.")],
     query: str,

@@ -5,6 +5,7 @@ them it does not say. Here: selectolax parses, boilerplate is cut, the rest is l
 Where that leaves suspiciously little of a page, resiliparse and, on small pages, trafilatura are asked as well.
 """
 
+import json
 import logging
 import re
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ EMPTY = Extracted(title="", text="", links=(), published=None, needs_javascript=
 
 
 def extract(body: bytes, *, url: str, content_type: str | None) -> Extracted:
-    """Title, main text, links and date of a page: HTML, plain text or PDF. Never raises; other types give `EMPTY`.
+    """Title, main text, links and date of a page: HTML, plain text, JSON or PDF. Never raises; other types give `EMPTY`.
 
     Args:
         body: the body after content decoding.
@@ -85,6 +86,8 @@ def extract(body: bytes, *, url: str, content_type: str | None) -> Extracted:
         pdf = extract_pdf(body)
         links = dict.fromkeys(link for uri in pdf.uris if (link := canonical_url(uri, url)))
         return Extracted(pdf.title, pdf.text, tuple(links), pdf.published, needs_javascript=False)
+    if kind == "json":
+        return _from_json(decode(body, content_type)[:_MAX_HTML_CHARS])
     if kind == "text":
         lines = [line.rstrip() for line in clean(decode(body, content_type)).splitlines()]
         lines = [line for line in lines if line]
@@ -94,13 +97,15 @@ def extract(body: bytes, *, url: str, content_type: str | None) -> Extracted:
 
 
 def _kind(body: bytes, content_type: str | None) -> str | None:
-    """`html`, `pdf`, `text`, or None: nothing that we read."""
+    """`html`, `pdf`, `json`, `text`, or None: nothing that we read."""
     declared = (content_type or "").partition(";")[0].strip().lower()
     start = body[:1024]
     if start.lstrip().startswith(b"%PDF-"):
         return "pdf"
     if declared in _HTML_TYPES:
         return "html"
+    if declared == "application/json" or (declared.startswith("application/") and declared.endswith("+json")):
+        return "json"
     if declared in _TEXT_TYPES:
         return "text" if b"\0" not in start else None
     if declared and declared != "application/octet-stream":
@@ -108,6 +113,21 @@ def _kind(body: bytes, content_type: str | None) -> str | None:
     if _HTML_START.match(start):
         return "html"
     return "text" if start and not declared and b"\0" not in start else None
+
+
+def _from_json(text: str) -> Extracted:
+    """JSON with a member a line, as it is where it cannot be parsed; its title is a member of that name."""
+    title = ""
+    try:
+        value = json.loads(text)
+        if isinstance(value, dict):
+            named = (value.get(name) for name in ("title", "name", "headline"))
+            title = next((" ".join(clean(name).split())[:200] for name in named if isinstance(name, str)), "")
+        text = json.dumps(value, ensure_ascii=False, indent=1)
+    except (ValueError, RecursionError):
+        pass
+    lines = [line.rstrip() for line in clean(text.encode("utf-8", "replace").decode()).splitlines()]
+    return Extracted(title, "\n".join(line for line in lines if line), (), None, needs_javascript=False)
 
 
 def _cut_deep(html: str) -> str:

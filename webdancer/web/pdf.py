@@ -16,10 +16,10 @@ log = logging.getLogger(__name__)
 logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # it reports every flaw of a damaged file
 
 _MAX_BYTES = 20_000_000
-_MAX_PAGES = 60
+_MAX_PAGES = 2000
 _MAX_SECONDS = 10.0
 """Looked at between two pages."""
-_MAX_CHARS = 1_000_000
+_MAX_CHARS = 2_000_000
 _FULL_LINE_SHARE = 0.7
 """A line with less than this share of the longest line's length ends its paragraph."""
 _SHORT_LINE_SHARE = 0.4
