@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -190,3 +191,21 @@ def write_atomic(path: Path, text: str) -> None:
         raise StoreError(
             f"{path}: could not be written: {error.strerror}; free some space or choose another folder"
         ) from error
+
+
+def copy_folder(source: Path, target: Path) -> None:
+    """Copy a folder so that it appears whole or not at all; what stands in its place goes.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    fresh = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(source, fresh)
+        shutil.rmtree(target, ignore_errors=True)
+        fresh.rename(target)
+    except OSError as error:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise StoreError(f"{target}: could not be copied from {source}: {error}; free some space") from error

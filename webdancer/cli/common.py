@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
+from webdancer.calls.tape import Tape
+from webdancer.config import Config
 from webdancer.errors import ConfigError, WebdancerError
 from webdancer.pipeline.progress import console
 
@@ -22,12 +24,17 @@ app = typer.Typer(
 
 ConfigOption = Annotated[
     Path | None,
-    typer.Option(
-        "--config", help="TOML file with the settings, or the name of one that ships: tiny, reproduce, small, paper."
-    ),
+    typer.Option("--config", help="TOML file with the settings, or the name of one that ships: tiny, one-key, live, …"),
 ]
 PortOption = Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+RecordOption = Annotated[
+    Path | None, typer.Option("--record", help="Record every model, search and page call in this folder.")
+]
+ReplayOption = Annotated[
+    Path | None,
+    typer.Option("--replay", help="Answer every call from the recording in this folder: no network, no keys."),
+]
 RunArgument = Annotated[Path, typer.Argument(help="The run's folder.")]
 
 
@@ -64,6 +71,24 @@ def run_async(work: Coroutine[Any, Any, Any], *, resumable: bool = True) -> Any:
         raise
 
 
+@contextmanager
+def open_tape(record: Path | None, replay: Path | None) -> Iterator[Tape | None]:
+    """The recording that calls go to or come from, None where neither is asked for.
+
+    Raises:
+        ConfigError: both are.
+        ReplayError: there is no recording to replay.
+    """
+    if record is not None and replay is not None:
+        raise ConfigError("--record and --replay exclude each other")
+    folder = record or replay
+    if folder is None:
+        yield None
+        return
+    with Tape(folder, replay=replay is not None) as tape:
+        yield tape
+
+
 def print_json(value: object) -> None:
     typer.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
 
@@ -73,3 +98,20 @@ def split_pair(text: str, mark: str, option: str) -> tuple[str, str]:
     if not found or not name.strip() or not value.strip():
         raise ConfigError(f"{option}: got {text!r}, expected NAME{mark}VALUE")
     return name.strip(), value.strip()
+
+
+def with_endpoint(config: Config, *, base_url: str | None, model: str | None) -> Config:
+    """The settings with every role on another endpoint or model; one that is given by its address alone needs no key."""
+    if base_url is None and model is None:
+        return config
+    endpoint = config.llm.default
+    update: dict[str, object] = {}
+    if base_url is not None:
+        update |= {"base_url": base_url}
+        if base_url != endpoint.base_url:
+            update |= {"api_key_env": None, "api_key_file": None, "price_prompt": 0.0, "price_completion": 0.0}
+    if model is not None:
+        update |= {"model": model}
+    roles = dict.fromkeys(("teacher", "writer", "rewriter", "summariser", "judge", "critic"))
+    llm = config.llm.model_copy(update={"default": endpoint.model_copy(update=update), **roles})
+    return config.model_copy(update={"llm": llm})

@@ -5,9 +5,22 @@ from typing import Annotated
 
 import typer
 
-from webdancer.cli.common import ConfigOption, RunArgument, app, print_json, run_async, says_how_to_go_on
+from webdancer.cli.common import (
+    ConfigOption,
+    JsonOption,
+    RecordOption,
+    ReplayOption,
+    RunArgument,
+    app,
+    open_tape,
+    plain,
+    print_json,
+    run_async,
+    says_how_to_go_on,
+    with_endpoint,
+)
 from webdancer.config import Config
-from webdancer.pipeline.progress import step_bar
+from webdancer.pipeline.progress import console, step_bar
 from webdancer.settings_file import load_config
 
 
@@ -27,11 +40,97 @@ def run(
     until: Annotated[
         str | None, typer.Option(help="Stop after this stage: crawl, synth, sample, sft, rl, eval or report.")
     ] = None,
+    record: RecordOption = None,
+    replay: ReplayOption = None,
 ) -> None:
     """Run all stages in a folder; what is done is not done again."""
     from webdancer.pipeline.stages import run_pipeline
 
-    run_async(run_pipeline(out, load_config(config) if config else None, until=until))
+    with open_tape(record, replay) as tape:
+        run_async(run_pipeline(out, load_config(config) if config else None, until=until, tape=tape))
+
+
+@app.command()
+def build(
+    target: Annotated[str, typer.Argument(help="A URL, a folder of documents, or the folder of a snapshot.")],
+    out: Annotated[Path, typer.Option(help="The run's folder; a build in it that was stopped goes on.")] = Path(
+        "runs/build"
+    ),
+    config: Annotated[Path, typer.Option("--config", help="TOML file with the settings.")] = Path("one-key"),
+    base_url: Annotated[str | None, typer.Option(help="Every role's endpoint, in place of that of --config.")] = None,
+    model: Annotated[str | None, typer.Option(help="Every role's model, in place of that of --config.")] = None,
+    max_money: Annotated[float | None, typer.Option(min=0, help="The cap, so that it is not asked for.")] = None,
+    max_calls: Annotated[int | None, typer.Option(min=0, help="The cap in model calls.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Take the cap that is proposed.")] = False,
+    pilot: Annotated[bool, typer.Option(help="Measure on a small part first.")] = True,
+    record: RecordOption = None,
+    replay: ReplayOption = None,
+) -> None:
+    """From a site to questions, trajectories, training files, evaluation and report, within a cap on what it may cost."""
+    from webdancer.pipeline.building import Cap
+    from webdancer.pipeline.building import build as build_site
+
+    settings = with_endpoint(load_config(config), base_url=base_url, model=model)
+
+    def ask_cap(proposed: Cap) -> Cap:
+        if max_money is not None or max_calls is not None:
+            return Cap(max_money, max_calls)
+        if yes:
+            return proposed
+        if proposed.money is not None:
+            return Cap(typer.prompt("Most money to spend", default=proposed.money, type=float, err=True), None)
+        return Cap(None, typer.prompt("Most model calls to make", default=proposed.llm_calls, type=int, err=True))
+
+    with open_tape(record, replay) as tape:
+        run_async(build_site(target, out, settings, ask_cap=ask_cap, pilot=pilot, tape=tape))
+
+
+@app.command()
+def estimate(
+    config: ConfigOption = None,
+    pilot: Annotated[
+        Path | None, typer.Option(help="A finished small run on the same site, to go by what it measured.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Forecast the calls, tokens and money of a run before it is begun."""
+    from webdancer.pipeline.building import show_forecast
+    from webdancer.pipeline.forecast import forecast
+
+    found = forecast(load_config(config or Path("one-key")), pilot=pilot)
+    if as_json:
+        print_json(found.as_json())
+    else:
+        show_forecast(found, f"Forecast by {'the pilot' if pilot else 'assumptions'}")
+
+
+@app.command()
+def doctor(
+    config: ConfigOption = None,
+    base_url: Annotated[str | None, typer.Option(help="Every role's endpoint, in place of that of --config.")] = None,
+    model: Annotated[str | None, typer.Option(help="Every role's model, in place of that of --config.")] = None,
+    probe_context: Annotated[
+        bool, typer.Option("--context/--no-context", help="Probe how much endpoints read.")
+    ] = True,
+    page: Annotated[str, typer.Option(help="A page for the live reader to try.")] = "https://www.python.org/",
+) -> None:
+    """Check keys, endpoints and the roles that they are to hold, search, reader, disk and device; say what to set."""
+    from webdancer.pipeline.doctor import Level, examine
+
+    settings = with_endpoint(load_config(config) if config else Config(), base_url=base_url, model=model)
+    marks = {Level.OK: "[green]ok  [/]", Level.NOTE: "[yellow]note[/]", Level.FAIL: "[red]fail[/]"}
+
+    async def show() -> int:
+        num_failed = 0
+        async for finding in examine(settings, probe_context=probe_context, page=page):
+            console.print(
+                f"{marks[finding.level]} [bold]{plain(finding.what)}[/]: {plain(finding.detail)}", soft_wrap=True
+            )
+            num_failed += finding.level is Level.FAIL
+        return num_failed
+
+    if run_async(show(), resumable=False):
+        raise typer.Exit(1)
 
 
 def _stage(name: str, out: Path, config: Path | None) -> None:

@@ -22,7 +22,9 @@ class CrawlSettings(Settings):
     """How sites are crawled."""
 
     urls: tuple[str, ...] = ()
-    """Root URLs. Empty: the embedded web."""
+    """Root URLs. Empty, and no `source`: the embedded web."""
+    source: str | None = None
+    """In place of `urls`: a folder of documents (HTML, text, Markdown, PDF), or of a finished snapshot."""
     resolve: dict[str, str] = {}
     """Host name → `address:port`, used in place of DNS."""
     allow_private: tuple[str, ...] = ()
@@ -60,6 +62,11 @@ class CrawlSettings(Settings):
     max_barren_per_pattern: int = Field(200, ge=1)
     """Pages of URLs that differ only in digits, that lead only to each other and say nothing new, before the rest counts
     as a trap (an endless calendar)."""
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the embedded web is meant, since neither sites nor documents are named."""
+        return not self.urls and self.source is None
 
 
 class ProviderSettings(Settings):

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 
 from webdancer.agent.loop import run_episode
 from webdancer.agent.tools import Toolbox
+from webdancer.calls.scope import call_scope
 from webdancer.config import AgentSettings
 from webdancer.errors import ModelError
 from webdancer.judge.llm_judge import judge
@@ -141,7 +142,8 @@ async def evaluate(
         results.append(result)
 
     async def run_one(qa: QA) -> None:
-        result, trajectory, problem = await _ask_one(system, qa, known.get(qa.id), answerer, judge_model)
+        with call_scope(f"{system}/{qa.id}", part=system):
+            result, trajectory, problem = await _ask_one(system, qa, known.get(qa.id), answerer, judge_model)
         if _has_failed(result):
             held.add((result, trajectory), problem)
         else:

@@ -10,9 +10,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import BaseModel, JsonValue
 
+from webdancer.agent.tools import Toolbox
+from webdancer.calls.outside import Outside
 from webdancer.config import Config
 from webdancer.errors import StoreError
 from webdancer.eval.systems import (
@@ -28,11 +31,21 @@ from webdancer.llm.protocol import Sampling
 from webdancer.pipeline.models import Models, open_models
 from webdancer.pipeline.policies import CHECKPOINTS, checkpoint_of, open_policy
 from webdancer.pipeline.progress import progress_bar
-from webdancer.pipeline.toolbox import make_toolbox
+from webdancer.pipeline.toolbox import open_toolbox
 from webdancer.records import QA, CotMode, EvalResult, Trajectory
 from webdancer.store import RecordWriter, read_records, write_json
+from webdancer.web.protocol import SearchProvider
 from webdancer.web.search import SnapshotSearch
 from webdancer.web.snapshot import Snapshot
+
+
+class _Tools(NamedTuple):
+    """What the systems work with."""
+
+    toolbox: Toolbox
+    search: SearchProvider
+    """Of the snapshot, for the baseline that searches once."""
+    models: Models
 
 
 class Cost(BaseModel):
@@ -81,7 +94,9 @@ def read_costs(path: Path) -> dict[str, Cost]:
     return {name: Cost.model_validate(value) for name, value in json.loads(file.read_text(encoding="utf-8")).items()}
 
 
-async def evaluate_systems(path: Path, config: Config, snapshot_path: Path, *, suffix: str = "") -> None:
+async def evaluate_systems(
+    path: Path, config: Config, snapshot_path: Path, outside: Outside, *, suffix: str = ""
+) -> None:
     """Put the held-out questions of the run in `path` to every system of the settings.
 
     Args:
@@ -94,13 +109,18 @@ async def evaluate_systems(path: Path, config: Config, snapshot_path: Path, *, s
     if not heldout:
         raise StoreError(f"{path / 'heldout_qa.jsonl'} holds no questions; nothing can be evaluated")
     with Snapshot.open(snapshot_path) as snapshot:
-        async with open_models(config.llm, mode=config.sample.mode) as models:
+        async with (
+            open_models(config.llm, mode=config.sample.mode, outside=outside) as models,
+            open_toolbox(config, models.summariser, outside, snapshot=snapshot) as toolbox,
+        ):
+            search = outside.taped_search(outside.metered_search(SnapshotSearch(snapshot), name="snapshot"))
+            tools = _Tools(toolbox, search, models)
             for system in systems(config):
                 name, start, cost = label(system, config) + suffix, time.perf_counter(), Cost()
                 if _is_answered(path, name, heldout):
                     continue
                 try:
-                    async with _answerer(system, path, config, snapshot, models) as (answerer, read_engine):
+                    async with _answerer(system, path, config, tools) as (answerer, read_engine):
                         try:
                             await _evaluate(name, heldout, answerer, path, _concurrency(system, config), models)
                         finally:
@@ -148,11 +168,11 @@ async def _evaluate(
 
 @asynccontextmanager
 async def _answerer(
-    system: str, path: Path, config: Config, snapshot: Snapshot, models: Models
+    system: str, path: Path, config: Config, tools: _Tools
 ) -> AsyncIterator[tuple[Answerer, Callable[[], Cost]]]:
     """How a system answers, and what reads off its engine."""
     if system not in CHECKPOINTS:
-        yield _model_answerer(system, path, config, snapshot, models), Cost
+        yield _model_answerer(system, path, config, tools), Cost
         return
     settings = config.agent.model_copy(update={"force_answer": False})
     async with open_policy(checkpoint_of(system, path, config), config.policy, name=system) as policy:
@@ -167,7 +187,7 @@ async def _answerer(
 
         answerer = policy_answerer(
             policy,
-            make_toolbox(snapshot, models.summariser, settings),
+            tools.toolbox,
             settings=settings,
             mode=CotMode.SHORT,  # as in training
             sampling=Sampling(temperature=config.eval.temperature, top_p=config.eval.top_p),
@@ -176,21 +196,21 @@ async def _answerer(
         yield answerer, read_engine
 
 
-def _model_answerer(system: str, path: Path, config: Config, snapshot: Snapshot, models: Models) -> Answerer:
+def _model_answerer(system: str, path: Path, config: Config, tools: _Tools) -> Answerer:
     match system:
         case "scribe":
             return agent_answerer(
-                models.agent,
-                make_toolbox(snapshot, models.summariser, config.agent),
+                tools.models.agent,
+                tools.toolbox,
                 settings=config.agent,
                 mode=config.sample.mode,
                 sampling=Sampling(temperature=config.sample.temperature, top_p=config.sample.top_p),
                 seed=config.seed,
             )
         case "closed_book":
-            return closed_book_answerer(models.agent)
+            return closed_book_answerer(tools.models.agent)
         case "one_search":
-            return one_search_answerer(models.agent, SnapshotSearch(snapshot))
+            return one_search_answerer(tools.models.agent, tools.search)
         case _:
             return guess_answerer(list(read_records(path / "qa.jsonl", QA)))
 

@@ -1,15 +1,20 @@
 """Makes the chat model of each role from the settings: the scribe, or an OpenAI-compatible endpoint."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from webdancer.calls.outside import Outside
 from webdancer.config import EndpointSettings, LlmSettings
+from webdancer.errors import ReplayError
 from webdancer.llm.client import OpenAIChatModel
-from webdancer.llm.protocol import ChatModel
+from webdancer.llm.protocol import ChatModel, ChatReply, Message, Sampling
 from webdancer.records import CotMode
 from webdancer.scribe.model import Scribe
+
+ROLES = ("teacher", "writer", "rewriter", "summariser", "judge", "critic")
+"""The roles that the settings know; `agent` is the teacher's model without planted faults."""
 
 
 @dataclass(frozen=True)
@@ -28,40 +33,51 @@ class Models:
 
 
 @asynccontextmanager
-async def open_models(settings: LlmSettings, *, mode: CotMode, fault_log: Path | None = None) -> AsyncIterator[Models]:
-    """The models of all roles; connections are closed at the end.
+async def open_models(
+    settings: LlmSettings, *, mode: CotMode, outside: Outside, fault_log: Path | None = None
+) -> AsyncIterator[Models]:
+    """The models of all roles; connections are closed at the end. Endpoints that are replayed need no key.
 
     Raises:
         ConfigError: a key that an endpoint needs is not set.
     """
-    opened: dict[EndpointSettings, OpenAIChatModel] = {}
+    opened: dict[str, OpenAIChatModel] = {}
 
-    def make(endpoint: EndpointSettings | None, *, is_teacher: bool = False) -> ChatModel:
-        endpoint = endpoint or settings.default
-        if endpoint.base_url == "scribe" and is_teacher:
-            return Scribe(
-                mode=mode,
-                faults=settings.faults,
-                fault_log=fault_log,
-                shortcuts=settings.shortcuts,
-                vary=settings.vary_wording,
-            )
-        if endpoint.base_url == "scribe":
+    def connect(endpoint: EndpointSettings) -> ChatModel:
+        if outside.is_replay:
+            return _Replayed(endpoint.model)
+        key = endpoint.model_dump_json()
+        if key not in opened:
+            opened[key] = OpenAIChatModel(endpoint)
+        return opened[key]
+
+    def make(role: str) -> ChatModel:
+        endpoint: EndpointSettings = getattr(settings, "teacher" if role == "agent" else role) or settings.default
+        if endpoint.base_url != "scribe":
+            return outside.model(role, connect(endpoint), endpoint)
+        # The scribe works in this process and always answers alike: there is nothing to record, to count or to pay.
+        if role != "teacher":
             return Scribe(mode=mode)
-        if endpoint not in opened:
-            opened[endpoint] = OpenAIChatModel(endpoint)
-        return opened[endpoint]
+        return Scribe(
+            mode=mode,
+            faults=settings.faults,
+            fault_log=fault_log,
+            shortcuts=settings.shortcuts,
+            vary=settings.vary_wording,
+        )
 
     try:
-        yield Models(
-            teacher=make(settings.teacher, is_teacher=True),
-            agent=make(settings.teacher),
-            writer=make(settings.writer),
-            rewriter=make(settings.rewriter),
-            summariser=make(settings.summariser),
-            judge=make(settings.judge),
-            critic=make(settings.critic),
-        )
+        yield Models(**{role: make(role) for role in (*ROLES, "agent")})
     finally:
         for model in opened.values():
             await model.aclose()
+
+
+class _Replayed:
+    """Stands for an endpoint whose replies all come from a recording."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    async def chat(self, messages: Sequence[Message], sampling: Sampling) -> ChatReply:
+        raise ReplayError(f"the model {self.name!r} is replayed and cannot be asked")

@@ -10,4 +10,9 @@ def num_processes() -> int:
 
 def is_first_process() -> bool:
     """Whether this is the one that speaks and writes what they have in common."""
-    return os.environ.get("RANK", "0") == "0"
+    return process_number() == 0
+
+
+def process_number() -> int:
+    """Which of the processes this is, from 0."""
+    return int(os.environ.get("RANK", "0"))

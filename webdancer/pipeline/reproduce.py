@@ -22,6 +22,7 @@ from pydantic import JsonValue
 from webdancer.agent.loop import run_episode
 from webdancer.agent.schemas import TOOL_SCHEMAS
 from webdancer.agent.tools import Toolbox
+from webdancer.calls.outside import Outside
 from webdancer.config import Config
 from webdancer.errors import ConfigError, TrainError
 from webdancer.judge.match import exact_match
@@ -39,8 +40,8 @@ from webdancer.pipeline.evaluating import evaluate_systems
 from webdancer.pipeline.models import open_models
 from webdancer.pipeline.policies import open_policy
 from webdancer.pipeline.run_folder import RunFolder
-from webdancer.pipeline.stages import run_pipeline, sites
-from webdancer.pipeline.toolbox import make_toolbox
+from webdancer.pipeline.stages import open_outside, run_pipeline, sites
+from webdancer.pipeline.toolbox import open_toolbox
 from webdancer.records import QA, CotMode, Status, Trajectory
 from webdancer.store import read_records, write_atomic, write_json, write_records
 from webdancer.synth.bounded import run_bounded
@@ -73,15 +74,15 @@ async def _run_seed(path: Path, config: Config) -> SeedFigures:
     await run_pipeline(path, config, until="rl")
     run = RunFolder(path, config)
     if not run.is_done("sft_more"):
-        with run.stage("sft_more"):
-            await _train_more(run, budget_s=_seconds(run)["rl"])
+        with run.stage("sft_more"), open_outside(run, "sft_more") as outside:
+            await _train_more(run, outside, budget_s=_seconds(run)["rl"])
     if not run.is_done("comparison"):
-        with run.stage("comparison"):
+        with run.stage("comparison"), open_outside(run, "comparison") as outside:
             for temperature in TEMPERATURES:
                 top_p = TOP_P if temperature else 1.0
                 update = {"systems": SYSTEMS, "temperature": temperature, "top_p": top_p}
                 here = config.model_copy(update={"eval": config.eval.model_copy(update=update)})
-                await evaluate_systems(path, here, sites(run)[-1].snapshot, suffix=f"@{temperature:g}")
+                await evaluate_systems(path, here, sites(run)[-1].snapshot, outside, suffix=f"@{temperature:g}")
     world_seeds = (config.world.seed, config.world.heldout_seed)
     return figures_of(path, seed=config.seed, world_seeds=world_seeds, seconds=_seconds(run))
 
@@ -99,7 +100,7 @@ def _seconds(run: RunFolder) -> dict[str, float]:
     return {stage: round(max(seconds, trained.get(stage, 0)), 2) for stage, seconds in run.seconds().items()}
 
 
-async def _train_more(run: RunFolder, *, budget_s: float) -> None:
+async def _train_more(run: RunFolder, outside: Outside, *, budget_s: float) -> None:
     """Spend RL's time on further SFT: the SFT policy's own right trajectories, and those that it was trained on."""
     from webdancer.train.sft import train_sft
     from webdancer.train.tool_cache import CachedToolbox
@@ -108,9 +109,12 @@ async def _train_more(run: RunFolder, *, budget_s: float) -> None:
     shutil.rmtree(path / "sft_more", ignore_errors=True)  # of an attempt that was stopped, with other trajectories
     qas = list(read_records(path / "rl_qa.jsonl", QA))
     with Snapshot.open(path / "snapshot") as snapshot:
-        async with open_models(config.llm, mode=config.sample.mode) as models:
-            toolbox = CachedToolbox(make_toolbox(snapshot, models.summariser, config.agent))  # as RL's
-            sampled = await _sample_own(run, qas, toolbox, until=began + budget_s / 2)
+        async with (
+            open_models(config.llm, mode=config.sample.mode, outside=outside) as models,
+            open_toolbox(config, models.summariser, outside, snapshot=snapshot) as toolbox,
+        ):
+            cached = CachedToolbox(toolbox)  # as RL's
+            sampled = await _sample_own(run, qas, cached, until=began + budget_s / 2)
     right = [t for qa, t in sampled if t.status is Status.ANSWERED and exact_match(qa.answer, t.answer or "")]
     write_records(path / "sft_more.jsonl", right)
     if not right:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from webdancer.config import Config
 from webdancer.errors import ConfigError
-from webdancer.pipeline.processes import is_first_process
+from webdancer.pipeline.processes import is_first_process, process_number
 from webdancer.store import write_json
 
 _LIBRARIES = ("accelerate", "aiohttp", "openai", "pydantic", "tantivy", "torch", "transformers", "webdancer")
@@ -35,6 +35,8 @@ _CHANGEABLE = {
     "llm.writer": "synth",
     "llm.rewriter": "synth",
     "funnel": "sample",
+    "web": "sample",
+    "mcp": "sample",
     "policy": "rl",
     "policy.base": "sft",
     "policy.lora_rank": "sft",
@@ -45,11 +47,13 @@ _CHANGEABLE = {
 }
 """Sections and single settings, each with the stage up to which it may change; what is not named never may."""
 _FREE = {
-    *("base_url", "api_key_env", "timeout_s", "max_attempts", "max_concurrent", "requests_per_minute"),
+    *("base_url", "api_key_env", "api_key_file", "timeout_s", "max_attempts", "max_concurrent", "requests_per_minute"),
+    *("tokens_per_minute", "stream", "price_prompt", "price_cached", "price_completion", "price_per_call"),
     *("policy.device", "policy.num_threads", "policy.max_batch"),
     *("synth.concurrency", "sample.concurrency", "rl.concurrency", "eval.concurrency"),
 }
 """Settings that may change at any time: of any endpoint where it is reached and how often it is asked, and how many at once."""
+_FREE_SECTIONS = ("budget.", "forecast.")
 _KEEPS_STATE = ("sft", "rl")
 """Stages that check for themselves whether what they have begun goes on under other settings."""
 _OWN_FOLDER = ("sft", "rl", "eval")
@@ -118,7 +122,11 @@ class RunFolder:
 
     def _may_change(self, key: str) -> bool:
         """Whether a setting, `section.name`, is of a stage that is still to come."""
-        if key in _FREE or (key.startswith("llm.") and key.rpartition(".")[2] in _FREE):
+        if (
+            key in _FREE
+            or key.startswith(_FREE_SECTIONS)
+            or (key.startswith(("llm.", "web.")) and key.rpartition(".")[2] in _FREE)
+        ):
             return True
         stage = _stage_of(key)
         if stage is None:
@@ -158,6 +166,11 @@ class RunFolder:
         finally:
             entry.seconds += time.perf_counter() - start
             self._save()
+
+
+def ledger_of_process(run: Path) -> Path:
+    """The ledger of this process: of several that train together each has its own."""
+    return run / ("ledger.jsonl" if is_first_process() else f"ledger.{process_number()}.jsonl")
 
 
 def read_manifest(path: Path) -> Manifest | None:

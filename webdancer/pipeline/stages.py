@@ -5,11 +5,19 @@ earlier attempt stopped. The embedded default has two webs, one to train on and 
 snapshot, whose questions are parted so that no answer chain is on both sides.
 """
 
+import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import JsonValue
+
+from webdancer.calls.ledger import Ledger
+from webdancer.calls.outside import Outside
+from webdancer.calls.scope import call_scope
+from webdancer.calls.tape import Tape
 from webdancer.config import Config, CrawlSettings
 from webdancer.errors import ConfigError, SnapshotError
 from webdancer.pipeline.embedded import count_robots_violations, serve_embedded_web
@@ -18,19 +26,20 @@ from webdancer.pipeline.models import open_models
 from webdancer.pipeline.policies import check_base
 from webdancer.pipeline.processes import num_processes
 from webdancer.pipeline.progress import console, progress_bar
-from webdancer.pipeline.run_folder import RunFolder, read_manifest
+from webdancer.pipeline.run_folder import RunFolder, ledger_of_process, read_manifest
 from webdancer.pipeline.summary import write_summary
-from webdancer.pipeline.toolbox import make_toolbox
+from webdancer.pipeline.toolbox import open_toolbox
 from webdancer.pipeline.training import rl_stage, sft_stage
 from webdancer.records import QA, QASplit, Trajectory, Verdict
 from webdancer.settings_file import load_config
-from webdancer.store import RecordWriter, read_records, write_json, write_records
+from webdancer.store import RecordWriter, copy_folder, read_records, write_json, write_records
 from webdancer.synth.split import mark_heldout, split_sft_rl, split_single_site
 from webdancer.synth.stage import SynthCounts, synthesise
 from webdancer.trajectories.funnel import Funnel
 from webdancer.trajectories.sample import SampleCounts, sample_trajectories, split_after_funnel
 from webdancer.web.crawl import CrawlCounts
 from webdancer.web.crawl import crawl as crawl_sites
+from webdancer.web.folder import index_folder
 from webdancer.web.search import SnapshotReader, SnapshotSearch
 from webdancer.web.snapshot import Snapshot
 from webdancer.world.facts import World
@@ -38,6 +47,8 @@ from webdancer.world.facts import World
 log = logging.getLogger(__name__)
 _TRAINING = ("sft", "rl")
 """The stages that train the policy."""
+_COUNTS = "crawl.json"
+"""What a crawl counted, in the folder of its snapshot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +66,7 @@ def sites(run: RunFolder) -> list[Site]:
     """The webs of a run: the training web, and in the embedded default the held-out web."""
     config, path = run.config, run.path
     train = Site("train", path / "snapshot", config.synth.num_questions, config.world.seed, config.world.num_pages)
-    if config.crawl.urls:
+    if not config.crawl.is_embedded:
         return [train]
     heldout = Site(
         "heldout",
@@ -67,8 +78,13 @@ def sites(run: RunFolder) -> list[Site]:
     return [train, heldout]
 
 
-async def run_pipeline(path: Path, config: Config | None, *, until: str | None = None) -> None:
+async def run_pipeline(
+    path: Path, config: Config | None, *, until: str | None = None, tape: Tape | None = None
+) -> None:
     """Run all stages that are not done yet; without a config with the folder's settings, or in a new one with `tiny`.
+
+    Args:
+        tape: records all calls outside, or answers them.
 
     Raises:
         ConfigError: `until` names no stage, or the folder holds a run with other settings.
@@ -79,7 +95,7 @@ async def run_pipeline(path: Path, config: Config | None, *, until: str | None =
     if run.config.policy.base != "none" and not run.is_done("sft"):
         check_base(run.config, for_engine=until is None or list(STAGES).index(until) > list(STAGES).index("sft"))
     for name in STAGES:
-        await _run_stage(run, name)
+        await _run_stage(run, name, tape)
         if name == until:
             break
 
@@ -90,7 +106,7 @@ def settings_of(path: Path) -> Config | None:
     return manifest.config if manifest else None
 
 
-async def run_stage(name: str, path: Path, config: Config | None) -> None:
+async def run_stage(name: str, path: Path, config: Config | None, *, tape: Tape | None = None) -> None:
     """Run one stage in a folder whose earlier stages are done.
 
     Raises:
@@ -105,10 +121,10 @@ async def run_stage(name: str, path: Path, config: Config | None) -> None:
             raise ConfigError(
                 f"{path}: the stage {earlier!r} must be done first: webdancer run {path} --until {earlier}"
             )
-    await _run_stage(run, name)
+    await _run_stage(run, name, tape)
 
 
-async def _run_stage(run: RunFolder, name: str) -> None:
+async def _run_stage(run: RunFolder, name: str, tape: Tape | None) -> None:
     if run.is_done(name) and name != "report":
         console.print(f"[bold]{name}[/]: done before")
         return
@@ -118,27 +134,66 @@ async def _run_stage(run: RunFolder, name: str) -> None:
         console.print(f"[bold]{name}[/]: policy.base is 'none', nothing is trained")
         return
     console.print(f"[bold]{name}[/]")
-    with run.stage(name):
-        await STAGES[name](run)
+    with run.stage(name), open_outside(run, name, tape) as outside, call_scope(name):
+        await STAGES[name](run, outside)
 
 
-async def crawl_stage(run: RunFolder) -> None:
-    """Crawl every site of the run into its snapshot."""
+@contextmanager
+def open_outside(run: RunFolder, stage: str, tape: Tape | None = None) -> Iterator[Outside]:
+    """What a stage calls outside of the run, put down in the run's ledger and kept within its budget.
+
+    Raises:
+        StoreError: another process works in the run's folder.
+    """
+    with closing(Ledger(ledger_of_process(run.path), run.config.budget)) as ledger:
+        yield Outside(stage, ledger=ledger, tape=tape)
+
+
+async def crawl_stage(run: RunFolder, outside: Outside) -> None:
+    """Crawl every site of the run into its snapshot; a replayed run takes the snapshots of the recording."""
+    tape = outside.tape
     for site in sites(run):
-        settings = run.config.crawl
-        counts_file = run.path / "crawl" / f"{site.name}.json"
-        if settings.urls:
-            counts = await crawl_to_snapshot(settings, site.snapshot, title=f"pages of {site.name}")
-            write_json(counts_file, counts.model_dump(mode="json"))
-            continue
-        share = run.config.world.right_share
-        world = World(site.world_seed, site.world_pages, right_share=share)
-        log_file = run.path / "crawl" / f"{site.name}_access.jsonl"
-        async with serve_embedded_web(world, access_log=log_file) as resolve:
-            here = settings.model_copy(update={"urls": world.roots(), "resolve": resolve})
-            counts = await crawl_to_snapshot(here, site.snapshot, title=f"pages of {site.name}")
-        violations = count_robots_violations(world, log_file)
-        write_json(counts_file, {**counts.model_dump(mode="json"), "num_robots_violations": violations})
+        if tape is not None and tape.is_replay:
+            tape.restore_snapshot(site.name, site.snapshot)
+            counts = json.loads((site.snapshot / _COUNTS).read_text(encoding="utf-8"))
+        else:
+            counts = await _crawl_site(run, site)
+            write_json(site.snapshot / _COUNTS, counts)  # beside the pages, so that they go together
+            if tape is not None:
+                tape.keep_snapshot(site.name, site.snapshot)
+        write_json(run.path / "crawl" / f"{site.name}.json", counts)
+
+
+async def _crawl_site(run: RunFolder, site: Site) -> dict[str, JsonValue]:
+    """Crawl one site; what the crawl counted."""
+    settings = run.config.crawl
+    if settings.source is not None:
+        return await take_source(Path(settings.source), site.snapshot, max_pages=settings.max_pages)
+    if settings.urls:
+        counts = await crawl_to_snapshot(settings, site.snapshot, title=f"pages of {site.name}")
+        return counts.model_dump(mode="json")
+    world = World(site.world_seed, site.world_pages, right_share=run.config.world.right_share)
+    log_file = run.path / "crawl" / f"{site.name}_access.jsonl"
+    async with serve_embedded_web(world, access_log=log_file) as resolve:
+        here = settings.model_copy(update={"urls": world.roots(), "resolve": resolve})
+        counts = await crawl_to_snapshot(here, site.snapshot, title=f"pages of {site.name}")
+    return {**counts.model_dump(mode="json"), "num_robots_violations": count_robots_violations(world, log_file)}
+
+
+async def take_source(source: Path, snapshot: Path, *, max_pages: int) -> dict[str, JsonValue]:
+    """Put documents on disk, or a finished snapshot, where the run's snapshot is expected; how many pages there are.
+
+    Raises:
+        SnapshotError: there is no such folder, or nothing in it.
+    """
+    if (source / "snapshot.json").exists():
+        if not (snapshot / "snapshot.json").exists():
+            copy_folder(source, snapshot)
+        with Snapshot.open(snapshot) as opened:
+            return {"num_pages": len(opened), "source": str(source)}
+    with progress_bar("documents") as advance:
+        found = await index_folder(source, snapshot, on_page=lambda: advance(1), max_pages=max_pages)
+    return {"num_pages": found.num_pages, "num_left_out": dict(found.num_left_out), "source": str(source)}
 
 
 async def crawl_to_snapshot(settings: CrawlSettings, out: Path, *, title: str = "pages") -> CrawlCounts:
@@ -165,7 +220,7 @@ async def crawl_to_snapshot(settings: CrawlSettings, out: Path, *, title: str = 
     return counts
 
 
-async def synth_stage(run: RunFolder) -> None:
+async def synth_stage(run: RunFolder, outside: Outside) -> None:
     """Write the questions of every site, and split them."""
     config = run.config
     all_sites = sites(run)
@@ -179,7 +234,7 @@ async def synth_stage(run: RunFolder) -> None:
         write_records(run.path / "heldout_qa.jsonl", parted.heldout)
         return train
 
-    async with open_models(config.llm, mode=config.sample.mode) as models:
+    async with open_models(config.llm, mode=config.sample.mode, outside=outside) as models:
         for site in all_sites:
             is_heldout = site.name == "heldout"
             with (
@@ -188,8 +243,8 @@ async def synth_stage(run: RunFolder) -> None:
             ):
                 await synthesise(
                     snapshot,
-                    SnapshotSearch(snapshot),
-                    SnapshotReader(snapshot),
+                    outside.taped_search(outside.metered_search(SnapshotSearch(snapshot), name="snapshot")),
+                    outside.reader(SnapshotReader(snapshot), name="snapshot"),
                     writer=models.writer,
                     rewriter=models.rewriter,
                     answerer=models.agent,
@@ -214,7 +269,7 @@ def _advance_by_kept(advance: Callable[[int], None]) -> Callable[[SynthCounts], 
     return on_progress
 
 
-async def sample_stage(run: RunFolder) -> None:
+async def sample_stage(run: RunFolder, outside: Outside) -> None:
     """Sample trajectories for the SFT questions, each through the funnel at once; what falls is tried again."""
     config, path = run.config, run.path
     qas = list(read_records(path / "qa.jsonl", QA))
@@ -227,11 +282,17 @@ async def sample_stage(run: RunFolder) -> None:
         RecordWriter(path / "verdicts.jsonl", Verdict) as verdicts,
         progress_bar("questions sampled", len(for_sft)) as advance,
     ):
-        async with open_models(config.llm, mode=config.sample.mode, fault_log=path / "planted_faults.jsonl") as models:
+        async with (
+            open_models(
+                config.llm, mode=config.sample.mode, outside=outside, fault_log=path / "planted_faults.jsonl"
+            ) as models,
+            open_toolbox(config, models.summariser, outside, snapshot=snapshot) as toolbox,
+        ):
             funnel = Funnel(models.judge, models.critic, config.funnel, verdicts)
 
             async def accept(trajectory: Trajectory) -> bool:
-                last = await funnel.run(trajectory, by_id[trajectory.qa_id])
+                with call_scope(f"funnel/{trajectory.id}"):
+                    last = await funnel.run(trajectory, by_id[trajectory.qa_id])
                 if last.keep:
                     kept.add(trajectory.id)
                 return last.keep
@@ -242,7 +303,7 @@ async def sample_stage(run: RunFolder) -> None:
             await sample_trajectories(
                 for_sft,
                 model=models.teacher,
-                toolbox=make_toolbox(snapshot, models.summariser, config.agent),
+                toolbox=toolbox,
                 agent_settings=config.agent,
                 settings=config.sample,
                 seed=config.seed,
@@ -253,17 +314,17 @@ async def sample_stage(run: RunFolder) -> None:
     split_after_funnel(qas, list(read_records(path / "trajectories.jsonl", Trajectory)), kept, out=path)
 
 
-async def eval_stage(run: RunFolder) -> None:
+async def eval_stage(run: RunFolder, outside: Outside) -> None:
     """Put the held-out questions to every system."""
-    await evaluate_systems(run.path, run.config, sites(run)[-1].snapshot)
+    await evaluate_systems(run.path, run.config, sites(run)[-1].snapshot, outside)
 
 
-async def report_stage(run: RunFolder) -> None:
+async def report_stage(run: RunFolder, outside: Outside) -> None:
     """Write summary.json and report.html."""
     write_summary(run)
 
 
-STAGES: dict[str, Callable[[RunFolder], Awaitable[None]]] = {
+STAGES: dict[str, Callable[[RunFolder, Outside], Awaitable[None]]] = {
     "crawl": crawl_stage,
     "synth": synth_stage,
     "sample": sample_stage,

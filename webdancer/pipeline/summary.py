@@ -32,7 +32,7 @@ def write_summary(run: RunFolder) -> None:
     trajectories = list(read_records(path / "trajectories.jsonl", Trajectory))
     summary: dict[str, JsonValue] = {
         "name": path.name,
-        "note": "" if run.config.crawl.urls else _EMBEDDED_NOTE,
+        "note": _EMBEDDED_NOTE if run.config.crawl.is_embedded else "",
         "crawl": _crawl(path),
         "qa": _questions(path, qas),
         "funnel": _funnel(trajectories, verdicts),

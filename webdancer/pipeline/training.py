@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from webdancer.agent.schemas import TOOL_SCHEMAS
+from webdancer.calls.outside import Outside
 from webdancer.errors import StoreError
 from webdancer.pipeline.models import open_models
 from webdancer.pipeline.policies import checkpoint_of
 from webdancer.pipeline.progress import step_bar
 from webdancer.pipeline.run_folder import RunFolder
-from webdancer.pipeline.toolbox import make_toolbox
+from webdancer.pipeline.toolbox import open_toolbox
 from webdancer.records import QA, Trajectory
 from webdancer.store import read_records
 from webdancer.web.snapshot import Snapshot
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from webdancer.train.sft import SftProgress
 
 
-async def sft_stage(run: RunFolder) -> None:
+async def sft_stage(run: RunFolder, outside: Outside) -> None:
     """Fine-tune the base model on the trajectories that passed the funnel; the checkpoint is `RUN/sft`.
 
     Raises:
@@ -58,7 +59,7 @@ async def sft_stage(run: RunFolder) -> None:
         )
 
 
-async def rl_stage(run: RunFolder) -> None:
+async def rl_stage(run: RunFolder, outside: Outside) -> None:
     """Train the SFT checkpoint on by DAPO, on the questions that SFT has not seen; the checkpoint is `RUN/rl`.
 
     Raises:
@@ -76,12 +77,15 @@ async def rl_stage(run: RunFolder) -> None:
             figures = f"solve rate {progress.solve_rate:.3f}, reward {progress.reward:.3f}"
             show(progress.step, progress.num_steps, figures)
 
-        async with open_models(config.llm, mode=config.sample.mode) as models:
+        async with (
+            open_models(config.llm, mode=config.sample.mode, outside=outside) as models,
+            open_toolbox(config, models.summariser, outside, snapshot=snapshot) as toolbox,
+        ):
             await train_rl(
                 qas,
                 base=path / "sft",
                 out=path / "rl",
-                toolbox=make_toolbox(snapshot, models.summariser, config.agent),
+                toolbox=toolbox,
                 judge_model=models.judge,
                 agent_settings=config.agent,
                 settings=config.rl,

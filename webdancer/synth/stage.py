@@ -18,6 +18,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from webdancer.calls.scope import call_scope
 from webdancer.config import SynthSettings
 from webdancer.errors import ConfigError, ModelError
 from webdancer.llm.protocol import ChatModel
@@ -142,6 +143,17 @@ def _round_size(aim: int, num_kept: int, num_groups: int, max_groups: int, setti
     return min(wanted, max(num_groups, missing, _MIN_ROUND), max_groups - num_groups)
 
 
+def planned_groups(aim: int, kept_per_group: float, settings: SynthSettings) -> int:
+    """How many page groups the rounds for `aim` questions will have if each brings `kept_per_group` of them.
+
+    (There may be fewer groups than that in a small snapshot.)
+    """
+    max_groups, num_groups = math.ceil(aim * settings.max_groups_per_question), 0
+    while num_next := _round_size(aim, int(num_groups * kept_per_group), num_groups, max_groups, settings):
+        num_groups += num_next
+    return num_groups
+
+
 async def _rounds(
     roles: _Roles,
     groups: Iterator[PageGroup],
@@ -173,7 +185,8 @@ async def _run_round(
     outcomes: dict[str, GroupOutcome] = {}
 
     async def run_one(group: PageGroup) -> None:
-        outcome = done.get(group.id) or await _run_group(roles, group)
+        with call_scope(group.id, part=str(group.kind)):
+            outcome = done.get(group.id) or await _run_group(roles, group)
         outcomes[group.id] = outcome
         if group.id not in store.ids and outcome.failure is not FailReason.MODEL_ERROR:
             store.append(outcome)

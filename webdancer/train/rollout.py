@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 
 from webdancer.agent.loop import run_episode
 from webdancer.agent.tools import Toolbox
+from webdancer.calls.scope import call_scope
 from webdancer.config import AgentSettings, RlSettings
 from webdancer.errors import ModelError
 from webdancer.judge.llm_judge import judge
@@ -215,7 +216,8 @@ class Roller:
             if fault is not None:
                 return fault
             try:
-                reward = await self._reward(trajectory, draw.qa, num_tokens=len(tokens.token_ids))
+                with call_scope(f"{rollout_id}/reward"):
+                    reward = await self._reward(trajectory, draw.qa, num_tokens=len(tokens.token_ids))
             except ModelError:
                 return DropReason.JUDGE_FAILED
         sample = Sample(

@@ -1,0 +1,167 @@
+"""What a run consumes outside: calls, tokens, seconds and money, by stage and role; and the budget that bounds it.
+
+The ledger of a run is `ledger.jsonl` in its folder: lines that add up, so that all attempts at a run count, also killed ones
+(but for the last second of those). Money is in the unit of the prices in the settings.
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import JsonValue
+
+from webdancer.calls.tape import CallKind
+from webdancer.config import BudgetSettings
+from webdancer.errors import BudgetError
+from webdancer.records import Record
+from webdancer.store import RecordWriter, read_records
+
+_FLUSH_S = 1.0
+
+
+class Spent(NamedTuple):
+    """Calls and what they consumed."""
+
+    calls: int = 0
+    failed: int = 0
+    """Of the calls, those that brought no reply in the end."""
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    """Of the prompt tokens, those that the endpoint had cached."""
+    completion_tokens: int = 0
+    seconds: float = 0.0
+    """Added up over calls, which run side by side."""
+    money: float = 0.0
+
+    def plus(self, other: "Spent") -> "Spent":
+        """The sum of both."""
+        return Spent(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+
+
+class Account(NamedTuple):
+    """Whom a call is put down to."""
+
+    stage: str
+    part: str
+    """Of the stage: a kind of question, an evaluated system."""
+    kind: CallKind
+    role: str
+    who: str
+    """The model, the search engine, the reader or the tool."""
+
+
+class LedgerLine(Record):
+    """What was consumed since the line before."""
+
+    id: str
+    stage: str
+    part: str
+    kind: CallKind
+    role: str
+    who: str
+    calls: int
+    failed: int
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    seconds: float
+    money: float
+
+
+class Ledger:
+    """Counts calls and keeps within the budget.
+
+    Args:
+        path: the file; None keeps the counts in memory alone.
+    """
+
+    def __init__(self, path: Path | None, budget: BudgetSettings) -> None:
+        self._budget = budget
+        self._writer = RecordWriter(path, LedgerLine) if path else None
+        self.totals: dict[Account, Spent] = read_ledger([path]) if path else {}
+        self._unwritten: dict[Account, Spent] = {}
+        self._total = Spent()
+        self._calls_of_kind: dict[CallKind, int] = dict.fromkeys(CallKind, 0)
+        for account, spent in self.totals.items():
+            self._add_up(account, spent)
+        self._written_at = time.monotonic()
+
+    def check(self, kind: CallKind) -> None:
+        """Whether one more call of a kind may be made.
+
+        Raises:
+            BudgetError: a limit is reached.
+        """
+        budget, total = self._budget, self._total
+        limits = {
+            "max_money": (budget.max_money, total.money),
+            "max_llm_tokens": (
+                budget.max_llm_tokens if kind is CallKind.CHAT else None,
+                total.prompt_tokens + total.completion_tokens,
+            ),
+            "max_llm_calls": (
+                budget.max_llm_calls if kind is CallKind.CHAT else None,
+                self._calls_of_kind[CallKind.CHAT],
+            ),
+            "max_search_calls": (
+                budget.max_search_calls if kind is CallKind.SEARCH else None,
+                self._calls_of_kind[CallKind.SEARCH],
+            ),
+            "max_page_calls": (
+                budget.max_page_calls if kind is CallKind.PAGE else None,
+                self._calls_of_kind[CallKind.PAGE],
+            ),
+        }
+        for name, (limit, used) in limits.items():
+            if limit is not None and used >= limit:
+                raise BudgetError(
+                    f"the budget is spent: budget.{name} = {limit:g}, used {used:g}. What is done is kept; raise the limit in "
+                    "the settings and run the same command with --config, and it goes on"
+                )
+
+    def add(self, account: Account, spent: Spent) -> None:
+        """Put a call down."""
+        self._add_up(account, spent)
+        for table in (self.totals, self._unwritten):
+            table[account] = table.get(account, Spent()).plus(spent)
+        if time.monotonic() - self._written_at >= _FLUSH_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what has come since the last time."""
+        lines, self._unwritten = self._unwritten, {}
+        self._written_at = time.monotonic()
+        if self._writer is not None:
+            for account, spent in lines.items():
+                number = len(self._writer.ids)
+                self._writer.append(LedgerLine(id=str(number), **account._asdict(), **spent._asdict()))
+
+    def close(self) -> None:
+        """Write the rest and release the file."""
+        self.flush()
+        if self._writer is not None:
+            self._writer.close()
+
+    def _add_up(self, account: Account, spent: Spent) -> None:
+        self._total = self._total.plus(spent)
+        self._calls_of_kind[account.kind] += spent.calls
+
+
+def read_ledger(paths: Iterable[Path]) -> dict[Account, Spent]:
+    """What the ledgers of one or several processes add up to."""
+    totals: dict[Account, Spent] = {}
+    for path in paths:
+        for line in read_records(path, LedgerLine):
+            account = Account(line.stage, line.part, line.kind, line.role, line.who)
+            spent = Spent(*(getattr(line, name) for name in Spent._fields))
+            totals[account] = totals.get(account, Spent()).plus(spent)
+    return totals
+
+
+def as_json(totals: Mapping[Account, Spent]) -> list[JsonValue]:
+    """The totals as rows, by stage in the order in which they came, then role."""
+    return [
+        {**account._asdict(), **spent._asdict(), "seconds": round(spent.seconds, 2), "money": round(spent.money, 6)}
+        for account, spent in totals.items()
+    ]

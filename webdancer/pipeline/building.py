@@ -1,0 +1,211 @@
+"""From a site to training files in one command: forecast, pilot, all stages, exports, and what it cost beside the forecast.
+
+The pilot is a small run on the same snapshot, in `RUN/pilot/`. What it measured gives the forecast that counts; the page groups
+that it tried are a part of the run's own, and are not paid for again. A run that was stopped goes on by the same command.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from pydantic import JsonValue
+from rich.table import Table
+
+from webdancer.calls.tape import CallKind, Tape
+from webdancer.config import Config, CrawlSettings
+from webdancer.errors import BudgetError, ConfigError
+from webdancer.pipeline.forecast import Forecast, actual, forecast, pilot_settings
+from webdancer.pipeline.progress import console
+from webdancer.pipeline.run_folder import RunFolder
+from webdancer.pipeline.stages import run_pipeline
+from webdancer.store import copy_folder, write_json
+
+PILOT_SHARE = 0.1
+LEAST_PILOT_QUESTIONS = 4
+"""Of each kind."""
+_HEADROOM = 1.5
+"""The cap that is proposed, as a multiple of the forecast."""
+_FORECASTS = "forecast.json"
+
+
+class Cap(NamedTuple):
+    """What the user is ready to spend; None where that is no matter."""
+
+    money: float | None
+    llm_calls: int | None
+
+
+AskCap = Callable[[Cap], Cap]
+"""Shows the proposed cap and gives the user's."""
+
+
+async def build(
+    target: str, out: Path, config: Config, *, ask_cap: AskCap, pilot: bool = True, tape: Tape | None = None
+) -> dict[str, JsonValue]:
+    """Make questions, trajectories, training files and an evaluation from a site.
+
+    Args:
+        target: a URL, a folder of documents, or a snapshot.
+        out: the run's folder.
+        ask_cap: asked once; a run that goes on keeps to what was said.
+
+    Returns:
+        The forecasts and what was really called, as in `RUN/forecast.json`.
+
+    Raises:
+        ConfigError: the target is neither a URL nor a folder, or the settings name no model.
+        BudgetError: the cap is reached, or the forecast after the pilot exceeds it.
+    """
+    config = _with_target(config, target)
+    kept: dict[str, JsonValue] = {}
+    if (out / _FORECASTS).exists():
+        kept = json.loads((out / _FORECASTS).read_text(encoding="utf-8"))
+    if "cap" not in kept:
+        first = forecast(config)
+        show_forecast(first, "Forecast, by assumptions")
+        cap = ask_cap(proposed(first))
+        kept = {"cap": {"money": cap.money, "llm_calls": cap.llm_calls}, "assumptions": first.as_json()}
+        write_json(out / _FORECASTS, kept)
+    cap = Cap(**kept["cap"])  # type: ignore[arg-type]
+    config = _within(config, cap, spent={})
+    await run_pipeline(out, config, until="crawl", tape=tape)
+    if pilot:
+        await _pilot(out, config, tape)
+        spent = actual(out / "pilot")
+        measured = forecast(config, pilot=out / "pilot")
+        if "pilot" not in kept:
+            kept |= {"pilot_cost": spent, "pilot": measured.as_json()}
+            write_json(out / _FORECASTS, kept)
+            show_forecast(measured, "Forecast of what is still to come, by the pilot")
+            _check_cap(measured, cap, spent)
+        config = _within(config, cap, spent)
+    await run_pipeline(out, config, tape=tape)
+    kept["actual"] = actual(out)
+    write_json(out / _FORECASTS, kept)
+    show_outcome(kept)
+    return kept
+
+
+def _with_target(config: Config, target: str) -> Config:
+    """The settings for one site: its pages below the path that was given, unless they say otherwise."""
+    if urlsplit(target).scheme in ("http", "https"):
+        folder = urlsplit(target).path.rpartition("/")[0] + "/"
+        prefixes = config.crawl.path_prefixes or ((folder,) if folder != "/" else ())
+        update = {"urls": (target,), "source": None, "path_prefixes": prefixes}
+    elif Path(target).is_dir():
+        update = {"urls": (), "source": str(Path(target).resolve())}
+    else:
+        raise ConfigError(f"got {target!r}, expected an http(s) URL, a folder of documents, or a snapshot's folder")
+    if config.llm.default.base_url == "scribe":
+        raise ConfigError(
+            "the settings name no language model, and the built-in reader knows the embedded web only; take --config one-key "
+            "with OPENAI_API_KEY set, or --base-url http://localhost:11434/v1 --model NAME for a server of your own"
+        )
+    crawl: CrawlSettings = config.crawl.model_copy(update=update)
+    return config.model_copy(update={"crawl": crawl})
+
+
+def _within(config: Config, cap: Cap, spent: dict[str, JsonValue]) -> Config:
+    """The settings with what is left of the cap as their budget, where the file has no tighter one."""
+    money, calls = spent.get("money", 0.0), spent.get("llm_calls", 0)
+    assert isinstance(money, int | float)
+    assert isinstance(calls, int)
+    left: dict[str, float | int | None] = {
+        "max_money": None if cap.money is None else max(0.0, cap.money - money),
+        "max_llm_calls": None if cap.llm_calls is None else max(0, cap.llm_calls - calls),
+    }
+    for name, value in left.items():
+        own = getattr(config.budget, name)
+        left[name] = own if value is None else value if own is None else min(own, value)
+    return config.model_copy(update={"budget": config.budget.model_copy(update=left)})
+
+
+async def _pilot(out: Path, config: Config, tape: Tape | None) -> None:
+    """Run a small part first, on the run's snapshot; its page groups become the run's."""
+    pilot, small = out / "pilot", pilot_settings(config, share=PILOT_SHARE, least=LEAST_PILOT_QUESTIONS)
+    run = RunFolder(pilot, small)
+    if not run.is_done("crawl"):
+        with run.stage("crawl"):
+            copy_folder(out / "crawl", pilot / "crawl")
+            (pilot / "snapshot").unlink(missing_ok=True)
+            (pilot / "snapshot").symlink_to(Path("..") / "snapshot")
+    console.print("[bold]pilot[/]")
+    await run_pipeline(pilot, small, until="eval", tape=tape)
+    groups = out / "qa_groups.jsonl"
+    if not groups.exists():
+        groups.write_bytes((pilot / "qa_groups.jsonl").read_bytes())
+
+
+def proposed(found: Forecast) -> Cap:
+    """A cap with some room above a forecast: of money where prices are known, else of calls."""
+    total = found.total()
+    if total.money > 0:
+        return Cap(round(total.money * _HEADROOM, 2), None)
+    return Cap(None, round(found.total(CallKind.CHAT).calls * _HEADROOM))
+
+
+def _check_cap(measured: Forecast, cap: Cap, spent: dict[str, JsonValue]) -> None:
+    """Stop before the money is spent, where the forecast says that it will not do.
+
+    Raises:
+        BudgetError: the forecast exceeds what is left.
+    """
+    total, calls = measured.total(), measured.total(CallKind.CHAT).calls
+    for name, limit, needed, used in (
+        ("money", cap.money, total.money, spent["money"]),
+        ("model calls", cap.llm_calls, calls, spent["llm_calls"]),
+    ):
+        assert isinstance(used, int | float)
+        if limit is not None and needed > limit - used:
+            raise BudgetError(
+                f"the cap will not do: {needed:,.6g} {name} more are forecast, and {limit - used:,.6g} of {limit:,.6g} are left. "
+                "Run the same command with a larger --max-money or --max-calls, or with fewer questions in another folder"
+            )
+
+
+def show_forecast(found: Forecast, title: str) -> None:
+    """A table for people: a row for each role of each stage."""
+    table = Table(title=title, title_justify="left")
+    for name in ("stage", "role", "calls", "tokens", "money"):
+        table.add_column(name, justify="left" if name in ("stage", "role") else "right")
+    values = found.as_json()
+    rows = values["rows"]
+    assert isinstance(rows, list)
+    for row in rows:
+        assert isinstance(row, dict)
+        table.add_row(*(f"{row[c.header]:,}" if c.justify == "right" else str(row[c.header]) for c in table.columns))
+    console.print(table)
+    console.print(
+        f"In all {values['llm_calls']:,} model calls with {values['llm_tokens']:,} tokens, {values['search_calls']:,} searches, "
+        f"{values['page_calls']:,} pages read; money {values['money']:,}; about "
+        f"{_duration(found.seconds())} of waiting for calls."
+    )
+
+
+def show_outcome(kept: dict[str, JsonValue]) -> None:
+    """The forecasts beside what was called."""
+    table = Table(title="Forecast and outcome", title_justify="left")
+    names = [name for name in ("assumptions", "pilot_cost", "pilot", "actual") if name in kept]
+    titles = {
+        "assumptions": "assumed",
+        "pilot_cost": "pilot itself",
+        "pilot": "forecast by the pilot",
+        "actual": "actual",
+    }
+    table.add_column("")
+    for name in names:
+        table.add_column(titles[name], justify="right")
+    for quantity in ("llm_calls", "llm_tokens", "search_calls", "page_calls", "money"):
+        cells = []
+        for name in names:
+            values = kept[name]
+            assert isinstance(values, dict)
+            cells.append(f"{values[quantity]:,}")
+        table.add_row(quantity.replace("_", " "), *cells)
+    console.print(table)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} hours" if seconds > 5400 else f"{max(1, round(seconds / 60))} minutes"
