@@ -11,18 +11,20 @@ import logging
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response, StreamingResponse
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
 
-from webdancer.errors import BadRequestError, ConfigError, ContextFullError, ModelError
-from webdancer.llm.protocol import ChatModel, ChatReply, CompletionModel, ReplyParts, Sampling, StreamingModel
+from webdancer.errors import BadRequestError, BudgetError, ConfigError, ContextFullError, WebdancerError
+from webdancer.keys import redact
+from webdancer.llm.protocol import ChatModel, ChatReply, CompletionModel, Message, ReplyParts, Sampling, StreamingModel
 from webdancer.serve.replies import (
     chat_completion,
     chat_events,
@@ -42,6 +44,15 @@ _KEEPALIVE_S = 75
 """Idle connections stay open for longer than clients keep them, so that none meets one that is closing."""
 _GRACE_S = 2
 """How long requests under way may go on when the server is stopped."""
+
+
+@runtime_checkable
+class StreamingChat(Protocol):
+    """A chat model that tells its reply while it is under way, and keeps to the request's limits by itself."""
+
+    def stream_chat(self, messages: Sequence[Message], sampling: Sampling) -> ReplyParts:
+        """The answer to `messages`; raises what `chat` raises, what is wrong with the request before the first piece."""
+        ...
 
 
 class _Refused(Exception):
@@ -81,10 +92,11 @@ def create_app(models: Mapping[str, ChatModel]) -> FastAPI:
         sampling, messages = request.sampling(), request.chat_messages()
         model = known(request.model)
         head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": request.model}
-        if request.stream and isinstance(model, StreamingModel):
+        if request.stream and isinstance(model, StreamingChat):
             parts = await _unless_left(http, _begun(model.stream_chat(messages, sampling), param="messages"))
             return _stream(chat_events(head, parts, request))
-        reply = await _unless_left(http, _answer(model.chat(messages, sampling), sampling, param="messages"))
+        limits = None if isinstance(model, StreamingChat) else sampling
+        reply = await _unless_left(http, _answer(model.chat(messages, sampling), limits, param="messages"))
         if request.stream:
             return _stream(chat_events(head, parts_of(reply), request))
         return _json(head | chat_completion(reply, request))
@@ -99,7 +111,8 @@ def create_app(models: Mapping[str, ChatModel]) -> FastAPI:
         if request.stream and isinstance(model, StreamingModel):
             parts = await _unless_left(http, _begun(model.stream_complete(request.prompt, sampling), param="prompt"))
             return _stream(text_events(head, parts, request))
-        reply = await _unless_left(http, _answer(model.complete(request.prompt, sampling), sampling, param="prompt"))
+        limits = None if isinstance(model, StreamingModel) else sampling
+        reply = await _unless_left(http, _answer(model.complete(request.prompt, sampling), limits, param="prompt"))
         if request.stream:
             return _stream(text_events(head, parts_of(reply), request))
         return _json(head | text_completion(reply, request))
@@ -109,7 +122,7 @@ def create_app(models: Mapping[str, ChatModel]) -> FastAPI:
 
 
 async def serve(
-    app: FastAPI, host: str = "127.0.0.1", port: int = 0, on_ready: Callable[[int], None] = lambda port: None
+    app: ASGIApp, host: str = "127.0.0.1", port: int = 0, on_ready: Callable[[int], None] = lambda port: None
 ) -> int:
     """Serve until cancelled; then requests under way get a moment to end. Returns the port.
 
@@ -179,17 +192,14 @@ async def _unless_left(http: Request, work: Coroutine[Any, Any, _T]) -> _T:
         leaving.cancel()
 
 
-async def _answer(replying: Awaitable[ChatReply], sampling: Sampling, *, param: str) -> ChatReply:
-    """The model's reply, cut at stop strings and `max_tokens`; `param` names the field that holds the model's input.
-
-    One that tells its tokens has been cut token by token by the model.
-    """
+async def _answer(replying: Awaitable[ChatReply], limits: Sampling | None, *, param: str) -> ChatReply:
+    """The model's reply, cut at the stop strings and `max_tokens` of `limits`; `param` names the field of the model's input."""
     with _refusing(param):
         reply = await replying
-    if reply.tokens is not None:
+    if limits is None:
         return reply
-    reply = cut_at_stop(reply, sampling.stop)
-    return reply if sampling.max_tokens is None else cut_to_length(reply, sampling.max_tokens)
+    reply = cut_at_stop(reply, limits.stop)
+    return reply if limits.max_tokens is None else cut_to_length(reply, limits.max_tokens)
 
 
 async def _begun(parts: ReplyParts, *, param: str) -> ReplyParts:
@@ -215,8 +225,10 @@ def _refusing(param: str) -> Iterator[None]:
         raise _Refused(400, str(error), param=param, code="context_length_exceeded") from error
     except BadRequestError as error:
         raise _Refused(400, str(error), param=param) from error
-    except ModelError as error:
-        raise _Refused(502, str(error), code="model_error") from error
+    except BudgetError as error:
+        raise _Refused(429, str(error), code="insufficient_quota") from error
+    except WebdancerError as error:
+        raise _Refused(502, redact(str(error)), code="model_error") from error
 
 
 def _add_error_handlers(app: FastAPI) -> None:

@@ -7,11 +7,14 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
-from webdancer.errors import ModelError
+from webdancer.errors import WebdancerError
+from webdancer.keys import redact
 from webdancer.llm.protocol import ChatReply, ReplyParts, ReplyPiece, SampledToken
 from webdancer.serve.wire import ChatRequest, CompletionRequest
 
 _log = logging.getLogger(__name__)
+_NOTHING_YET = ReplyPiece("")
+"""A model's word that it is still at work. Clients leave comments of a stream aside, and proxies see that it lives."""
 _PIECE = re.compile(r"\s*\w{1,12}|\s*[^\w\s]|\s+")
 """What counts as a token where the model does not count, and what one streamed chunk holds."""
 
@@ -85,6 +88,8 @@ async def chat_events(head: Mapping[str, object], parts: ReplyParts, request: Ch
         return _event(head, "chat.completion.chunk", [choice], with_usage=request.with_usage())
 
     def delta(piece: ReplyPiece) -> bytes:
+        if piece == _NOTHING_YET:
+            return b": keep-alive\n\n"
         if piece.reasoning:
             return chunk({"reasoning_content": piece.reasoning})
         return chunk({"content": piece.content}, piece.tokens)
@@ -130,7 +135,8 @@ async def _events(
                 yield end(part) if isinstance(part, ChatReply) else delta(part)
         except Exception as error:
             _log.exception("a reply broke off")
-            message = str(error) if isinstance(error, ModelError) else f"the server failed: {type(error).__name__}"
+            is_ours = isinstance(error, WebdancerError)
+            message = redact(str(error)) if is_ours else f"the server failed: {type(error).__name__}"
             yield b"data: " + dumps(error_body(message, kind="api_error", code="model_error")) + b"\n\n"
             return
     yield b"data: [DONE]\n\n"

@@ -1,0 +1,138 @@
+"""Opens the agent: the model that the user names, over the web and with the tools that the settings name."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, closing, nullcontext
+from pathlib import Path
+from typing import NamedTuple
+
+import openai
+
+from webdancer.agent.answering import Agent, OpenModel
+from webdancer.agent.schemas import NO_EXTRA, ExtraTools
+from webdancer.calls.ledger import Ledger
+from webdancer.calls.outside import Outside
+from webdancer.config import Config, EndpointSettings, McpServerSettings, WebSettings
+from webdancer.errors import ConfigError
+from webdancer.keys import redact
+from webdancer.llm.client import OpenAIChatModel
+from webdancer.llm.protocol import ChatModel
+from webdancer.pipeline.models import Models, open_models
+from webdancer.pipeline.policies import open_policy
+from webdancer.pipeline.progress import console
+from webdancer.pipeline.toolbox import needs_snapshot, open_toolbox
+from webdancer.records import CotMode
+from webdancer.scribe.model import Scribe
+from webdancer.web.snapshot import Snapshot
+
+_LIST_TIMEOUT_S = 10.0
+
+
+class AgentChoice(NamedTuple):
+    """Which agent: what the command line says, and the settings that go with it."""
+
+    config: Config
+    snapshot: Path
+    """The web to search, where the settings want one."""
+    model: str | None = None
+    """A checkpoint's folder, or the root of an OpenAI-compatible API that serves one; None: the teacher's model."""
+    mode: CotMode | None = None
+    """Of models behind an API; None: as sampled. A checkpoint here answers as in training, in one text."""
+
+
+def on_snapshot(config: Config) -> Config:
+    """The settings with search and visit answering from a snapshot alone."""
+    web: WebSettings = config.web.model_copy(update={"search": ("snapshot",), "reader": "snapshot"})
+    return config.model_copy(update={"web": web})
+
+
+def is_checkpoint(model: str | None) -> bool:
+    """Whether `--model` names a folder, not an API."""
+    return model is not None and not model.startswith(("http://", "https://"))
+
+
+@asynccontextmanager
+async def open_agent(choice: AgentChoice) -> AsyncIterator[Agent]:
+    """The agent, ready to be asked.
+
+    Raises:
+        ConfigError: there is no such model, a key is missing, or an MCP server does not answer.
+        SnapshotError: there is no finished snapshot in that folder.
+    """
+    config = choice.config
+    mode = CotMode.SHORT if is_checkpoint(choice.model) else choice.mode or config.sample.mode
+    outside = Outside("ask", ledger=Ledger(None, config.budget))
+    with Snapshot.open(choice.snapshot) if needs_snapshot(config) else nullcontext() as snapshot:
+        async with (
+            open_models(config.llm, mode=mode, outside=outside) as models,
+            open_toolbox(config, models.summariser, outside, snapshot=snapshot) as toolbox,
+            _extra_tools(config.mcp, prompt=config.agent.prompt) as extra,
+            _open_model(choice.model, config, models, outside) as (open_model, name, reads_conversations),
+        ):
+            yield Agent(
+                open_model,
+                toolbox.with_extra(extra),
+                config.agent,
+                name=name,
+                mode=mode,
+                seed=config.seed,
+                reads_conversations=reads_conversations,
+            )
+
+
+class _Opened(NamedTuple):
+    open_model: OpenModel
+    name: str
+    reads_conversations: bool
+
+
+@asynccontextmanager
+async def _open_model(model: str | None, config: Config, models: Models, outside: Outside) -> AsyncIterator[_Opened]:
+    """The model that answers."""
+    if model is None:
+        is_general = not isinstance(models.agent, Scribe)
+        yield _Opened(lambda _: nullcontext(models.agent), models.agent.name, is_general)
+    elif not is_checkpoint(model):
+        endpoint = await _first_served(model)
+        async with OpenAIChatModel(endpoint) as client:
+            served: ChatModel = outside.model("agent", client, endpoint)
+            yield _Opened(lambda _: nullcontext(served), served.name, True)
+    else:
+        async with open_policy(Path(model), config.policy, name=Path(model).name) as policy:
+            yield _Opened(lambda key: closing(policy.episode(key)), policy.name, False)
+
+
+async def _first_served(url: str) -> EndpointSettings:
+    """The endpoint at `url`, with the first model that it lists.
+
+    Raises:
+        ConfigError: nothing answers there, or it has no model.
+    """
+    try:
+        async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0, timeout=_LIST_TIMEOUT_S) as client:
+            names = [served.id async for served in await client.models.list()]
+    except openai.OpenAIError as error:
+        problem = redact(f"no OpenAI-compatible API answers there ({error})")
+        raise ConfigError(f"--model {url}: {problem}") from None
+    if not names:
+        raise ConfigError(f"--model {url}: the API there has no model")
+    return EndpointSettings(base_url=url, model=names[0])
+
+
+@asynccontextmanager
+async def _extra_tools(servers: Mapping[str, McpServerSettings], *, prompt: str) -> AsyncIterator[ExtraTools]:
+    """The tools of the MCP servers that the settings name.
+
+    Raises:
+        ConfigError: the `mcp` package is not installed, or a server does not answer.
+    """
+    if not servers:
+        yield NO_EXTRA
+        return
+    try:
+        from webdancer.agent.mcp_tools import open_mcp_tools
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"[mcp]: {error}; install it with: pip install 'webdancer[mcp]'") from None
+    async with open_mcp_tools(servers) as tools:
+        if prompt == "agent_brief":
+            console.print("Note: the brief prompt names no tools; set agent.prompt = 'agent' for those of [mcp].")
+        yield tools
