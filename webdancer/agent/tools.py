@@ -31,7 +31,7 @@ from webdancer.agent.schemas import (
 )
 from webdancer.config import AgentSettings
 from webdancer.errors import ModelError
-from webdancer.llm.prompts import fill_prompt
+from webdancer.llm.prompts import fill_prompt, one_line
 from webdancer.llm.protocol import ChatModel, Sampling
 from webdancer.llm.structured import ask_json
 from webdancer.records import Page, ToolError
@@ -39,6 +39,14 @@ from webdancer.web.protocol import PageNotFound, PageReader, SearchHit, SearchPr
 
 _LOG = logging.getLogger(__name__)
 _SEPARATOR = "\n=======\n"
+_LINE_END = r"\n\r\v\f\x1c-\x1e\x85\u2028\u2029"
+_LINE_START = rf"(?:^|(?<=[{_LINE_END}]))"
+_BLANK = rf"(?:[^\S{_LINE_END}]|[\u200b-\u200f\u2060\ufeff])*"
+"""Spaces within a line, also those without width."""
+_SEPARATOR_LINE = re.compile(rf"{_LINE_START}{_BLANK}={{7}}(?={_BLANK}(?:[{_LINE_END}]|$))")
+_HEADING = re.compile(
+    rf"{_LINE_START}(?={_BLANK}(?:(?:Evidence in page|Evidence|Summary|Results):|What \S+ says about the goal|A search for \"))"
+)
 _FALLBACK_CHARS = 2000
 """Characters of the page's nearest passages that stand in for the evidence when the summariser fails."""
 _MAX_REASKS = 2
@@ -212,7 +220,7 @@ class Toolbox:
 
     async def _summarise(self, page: Page, goal: str) -> PageReport:
         text = choose_passages(page.text, goal, max_chars=self._settings.max_page_chars)
-        prompt = fill_prompt("summariser", goal=goal, url=page.url, title=page.title, text=text)
+        prompt = fill_prompt("summariser", goal=goal, url=one_line(page.url), title=one_line(page.title), text=text)
         return await ask_json(self._summariser, prompt, PageReport, sampling=Sampling(), max_reasks=_MAX_REASKS)
 
 
@@ -234,7 +242,7 @@ def format_hits(query: str, hits: Sequence[SearchHit]) -> str:
 def format_report(url: str, goal: str, evidence: str, summary: str) -> str:
     """The observation of one visited page, in the shape of the release."""
     head = f'What {_line(url)} says about the goal "{_line(goal)}":'
-    return f"{head}\n\nEvidence in page:\n{evidence.strip()}\n\nSummary:\n{_line(summary)}"
+    return f"{head}\n\nEvidence in page:\n{_quoted(evidence)}\n\nSummary:\n{_line(summary)}"
 
 
 def format_hits_brief(hits: Sequence[SearchHit]) -> str:
@@ -254,7 +262,7 @@ def format_report_brief(evidence: str, summary: str, *, keep_short: bool = False
     Args:
         keep_short: give evidence of one or two lines too, of which the summary alone is given otherwise: it says the same.
     """
-    told = evidence.strip()
+    told = _quoted(evidence)
     if len(told.splitlines()) <= _MAX_SUMMED_UP_LINES and not keep_short:
         told = ""
     return (f"Evidence:\n{told}\n" if told else "") + f"Summary: {_line(summary)}"
@@ -262,7 +270,12 @@ def format_report_brief(evidence: str, summary: str, *, keep_short: bool = False
 
 def _one_part(observation: str) -> str:
     """The observation without lines of a page, a snippet or a summary that look like the one between two observations."""
-    return re.sub(r"^=======$", "======", observation, flags=re.MULTILINE)
+    return _SEPARATOR_LINE.sub("======", observation)
+
+
+def _quoted(evidence: str) -> str:
+    """Evidence in which no line looks like the heading of a part of an observation."""
+    return _HEADING.sub("> ", evidence.strip())
 
 
 def _line(text: str) -> str:

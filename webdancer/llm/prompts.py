@@ -2,7 +2,7 @@
 
 A prompt file is the whole text of a role. Its first line is `Role: NAME`; data stands in sections between tags
 (`<question>…</question>`) where a `{{field}}` is filled in. Text that is filled in can neither close such a section nor
-open another: `<` before a name is broken up by a zero-width mark, unless the value is a `Section` built here.
+open another, nor hold a control token: both are broken up by a zero-width mark, unless the value is a `Section` built here.
 """
 
 import re
@@ -11,8 +11,11 @@ from functools import cache
 from importlib import resources
 
 from webdancer.errors import PromptError
+from webdancer.llm.control_tokens import CONTROL_TOKEN_START, ZERO_WIDTH_SPACE
 
 _FIELD = re.compile(r"\{\{(\w+)\}\}")
+_READABLE = re.compile(rf"<(?=/?[A-Za-z_]|\s*/\s*[A-Za-z_])|{CONTROL_TOKEN_START}")
+"""Before what a model may take for a tag, also one written as `< / page >`, or a server for a control token."""
 
 
 class Section(str):
@@ -49,18 +52,20 @@ def fill_prompt(name: str, **fields: str) -> str:
 
 
 def quote_data(text: str) -> str:
-    """Text from outside made safe for a section: a zero-width space parts every `<` from a name or `/` behind it.
+    """Text from outside made safe for a section: a zero-width space behind the first character of tags and control tokens."""
+    return _READABLE.sub(rf"\g<0>{ZERO_WIDTH_SPACE}", text)
 
-    Control tokens of chat models (`<|im_end|>`, DeepSeek's `<｜…｜>`) are parted too: many servers read them in any text.
-    """
-    return re.sub(r"<(?=/?[A-Za-z_]|[\s/]*[|｜])", "<\u200b", text)
+
+def one_line(text: str) -> str:
+    """The text without line breaks, for what stands behind `url:` or `title:`: no further line can be forged there."""
+    return " ".join(text.split())
 
 
 def format_pages(pages: Iterable[tuple[str, str, str]]) -> Section:
     """Pages given as (url, title, text) as one `<page>` section each, with `url:` and `title:` lines before the text."""
     return Section(
         "\n".join(
-            f"<page>\nurl: {quote_data(url)}\ntitle: {quote_data(title)}\n\n{quote_data(text)}\n</page>"
+            f"<page>\nurl: {quote_data(one_line(url))}\ntitle: {quote_data(one_line(title))}\n\n{quote_data(text)}\n</page>"
             for url, title, text in pages
         )
     )

@@ -12,6 +12,7 @@ from typing import NoReturn, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from webdancer.errors import ModelError
+from webdancer.llm.control_tokens import part_control_tokens
 from webdancer.llm.prompts import fill_prompt
 from webdancer.llm.protocol import ChatModel, Message, Sampling
 
@@ -56,7 +57,7 @@ async def ask_json(model: ChatModel, prompt: str, schema: type[M], *, sampling: 
                 f"Its last reply began: {shown[:200]!r}"
             )
         messages += [
-            Message("assistant", reply.content or "(empty reply)"),
+            Message("assistant", part_control_tokens(reply.content) or "(empty reply)"),
             Message("user", fill_prompt("reask_json", problem=problem)),
         ]
     raise ValueError(f"max_reasks: got {max_reasks}, expected 0 or more")

@@ -26,7 +26,11 @@ from webdancer.records import QA, Step, Trajectory, Verdict, VerdictReason, Verd
 from webdancer.store import RecordWriter, read_records
 from webdancer.trajectories.rules import Finding, check_rules, check_validity
 
-_HEADING = re.compile(r"^(?=(?:Thought|Call|Result) \d+:|Answer:)", re.MULTILINE)
+_LINE_END = r"\n\r\v\f\x1c-\x1e\x85\u2028\u2029"
+_HEADING = re.compile(
+    rf"(?:^|(?<=[{_LINE_END}]))"
+    rf"(?=(?:[^\S{_LINE_END}]|[\u200b-\u200f\u2060\ufeff])*(?:(?:Thought|Call|Result)\s+\d+\s*:|Answer\s*:))"
+)
 OnVerdict = Callable[[Verdict], None]
 _MAX_REASKS = 2
 _MAX_OBSERVATION_CHARS = 6000
