@@ -64,7 +64,7 @@ async def test_length_and_missing_content_and_usage() -> None:
     body["usage"] = None
     async with endpoint([http(200, body)]) as server:
         reply = await ask(server.url)
-    assert reply == ChatReply("", reasoning="So", finish="length", usage=Usage(llm_calls=1))
+    assert reply == ChatReply("", reasoning="So", finish="length", usage=Usage(llm_calls=1), usage_told=False)
 
 
 async def test_what_is_sent() -> None:
@@ -247,15 +247,26 @@ async def test_dripping_server_times_out_too() -> None:
     assert time.monotonic() - started < 2
 
 
-@pytest.mark.parametrize("finish", [None, "content_filter", "tool_calls", "abort", ""])
+@pytest.mark.parametrize("finish", [None, "", "abort", "error", "insufficient_system_resource"])
 @pytest.mark.usefixtures("no_backoff")
-async def test_answer_that_does_not_say_that_it_ended(finish: str | None) -> None:
-    async with endpoint([http(200, completion(finish=finish))]) as server:
-        message = await failure(server.url)
-    assert f"got finish_reason {finish!r}, expected 'stop' or 'length'" in message
+async def test_answer_that_does_not_say_that_it_ended_is_asked_for_again(finish: str | None) -> None:
+    unfinished = http(200, completion("Vel", finish=finish))
+    async with endpoint([unfinished, OK]) as server:
+        assert (await ask(server.url)).content == "Velm"
+    async with endpoint([unfinished]) as server:
+        message = await failure(server.url, max_attempts=3)
+    assert f"(3 attempts): got finish_reason {finish or None!r}, expected 'stop', 'length' or 'tool_calls'" in message
+    assert "set stream = true, or update the server" in message
+    assert len(server.bodies) == 3
+
+
+async def test_an_answer_that_a_filter_cut_is_final() -> None:
+    async with endpoint([http(200, completion(finish="content_filter"))]) as server:
+        assert "got finish_reason 'content_filter', expected" in await failure(server.url)
     assert len(server.bodies) == 1
 
 
+@pytest.mark.usefixtures("no_backoff")
 async def test_answer_without_the_field() -> None:
     body = completion()
     del body["choices"][0]["finish_reason"]
@@ -289,10 +300,9 @@ async def test_error_page_of_a_proxy() -> None:
 
 
 async def test_no_choices() -> None:
-    async with endpoint([http(200, {"error": {"message": "upstream died", "code": 502}})]) as server:
-        message = await failure(server.url)
-    assert "holds no choices" in message
-    assert "upstream died" in message
+    async with endpoint([http(200, {"choices": [], "usage": None})]) as server:
+        assert "status 200, but the answer holds no choices" in await failure(server.url)
+    assert len(server.bodies) == 1
 
 
 @pytest.mark.parametrize(

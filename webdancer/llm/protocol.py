@@ -8,6 +8,8 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
+from pydantic import JsonValue
+
 from webdancer.records import Usage
 
 
@@ -22,13 +24,22 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Sampling settings of one call. `None` leaves a setting to the endpoint."""
+    """Sampling settings of one call. `None` leaves a setting to the endpoint.
+
+    `tools` and `long_cot` do not change what is asked, only how an endpoint is told and its answer read: they are no part of
+    what makes two calls the same.
+    """
 
     temperature: float | None = None
     top_p: float | None = None
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    tools: tuple[dict[str, JsonValue], ...] = field(default=(), repr=False, compare=False)
+    """What the agent may call (name, description, parameters), for a model whose API has tool calls of its own. The messages
+    name the tools too, and calls and their results stand in the messages' text either way."""
+    long_cot: bool = field(default=False, repr=False, compare=False)
+    """The reply's reasoning is wanted: it becomes the thought."""
 
 
 class SampledToken(NamedTuple):
@@ -51,6 +62,11 @@ class ChatReply:
     usage: Usage = field(default_factory=Usage)
     tokens: tuple[SampledToken, ...] | None = None
     """What was sampled, where the model tells it."""
+    cut_at: str | None = None
+    """The model wrote more: the content ends before this stop string, or behind this closing tag (after which a limit cut the
+    text). None also where an endpoint applied a stop string and did not tell."""
+    usage_told: bool = True
+    """False: the endpoint gave no usage, and `usage` counts the call alone."""
 
 
 class ChatModel(Protocol):
