@@ -150,6 +150,14 @@ def parse_turn(
         return sorted(dict.fromkeys(violations), key=lambda violation: _RANK[violation.kind])
     call = next((item for item in parsed if isinstance(item, ToolCall)), None)
     return Turn(thought, call, None if call else answers[0].text.strip())
+def reasoning_of(text: str, reasoning: str | None) -> str:
+    """What a reply shows of a reasoning model's own thinking: `reasoning`, or what stands before a half-open `</think>`."""
+    if reasoning and reasoning.strip():
+        return reasoning
+    before, closed, _ = text.partition("</think>")
+    return before.strip() if closed and "<think>" not in before else ""
+
+
 
 
 class _Block(NamedTuple):

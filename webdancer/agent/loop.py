@@ -4,12 +4,18 @@ A model's mistake becomes an `Error: …` observation that names the violation, 
 each other. Every ending is a status; a bug of ours raises.
 
 No stop sequence is set here: a model that goes on after its call and invents the observation must be seen doing so. Who wants
-to save those tokens gives `Sampling(stop=("<tool_response>",))`.
+to save those tokens gives `Sampling(stop=("<tool_response>",))`; then a turn whose end is not the model's own, as far as the
+endpoint tells (`ChatReply.cut_at`), is marked `cut`, and training teaches no end of turn there.
+
+Long CoT wants a model that reasons. Of one that shows no reasoning the think block in the content is the thought, its earlier
+thoughts stay in its input, and the trajectory says short CoT: the system prompt asks every model for that block, so it is no sign
+of reasoning.
 """
 
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from webdancer.agent.format import (
     TOOL_ERRORS,
@@ -19,6 +25,7 @@ from webdancer.agent.format import (
     describe_violations,
     neutralise,
     parse_turn,
+    reasoning_of,
     whole_characters,
 )
 from webdancer.agent.tools import Toolbox
@@ -53,8 +60,9 @@ async def run_episode(
     model's own calls, not the summariser's. A forced answer may take `tool_timeout_s` longer than `max_seconds`. `on_turn` is
     told of a call before it is run, as a step without an observation; `on_step` of every step when it is complete.
     """
-    transcript = Transcript(question, toolbox.schemas(), prompt=settings.prompt, omit_thoughts=omit_thoughts)
-    turn_sampling = _turn_sampling(sampling, settings, seed)
+    schemas = toolbox.schemas()
+    transcript = Transcript(question, schemas, prompt=settings.prompt, omit_thoughts=omit_thoughts)
+    turn_sampling = replace(_turn_sampling(sampling, settings, seed), tools=schemas, long_cot=mode is CotMode.LONG)
     episode = _Episode(model, toolbox, transcript, settings, mode, turn_sampling, on_turn, on_step)
     status = await episode.run()
     return Trajectory(
@@ -63,7 +71,7 @@ async def run_episode(
         question=question,
         model=model.name,
         seed=seed,
-        mode=mode,
+        mode=episode.mode,
         steps=tuple(episode.steps),
         answer=episode.answer,
         status=status,
@@ -109,6 +117,13 @@ class _Episode:
 
     async def run(self) -> Status:
         """Take turns until one of them ends the episode."""
+        self._is_cut = False  # the last reply was, by a stop string
+        self._has_reasoned: bool | None = None  # None: it has not replied
+
+    @property
+    def mode(self) -> CotMode:
+        """How the model thought: as it was asked to, but for one that was to reason and showed nothing of it."""
+        return CotMode.SHORT if self._has_reasoned is False else self._mode
         num_invalid = 0
         while True:
             limit = self._limit()
@@ -170,8 +185,19 @@ class _Episode:
         return _storable(reply)
 
     def _parse(self, reply: ChatReply) -> Turn | list[Violation]:
+        self._note_reasoning(reply)
+        self._is_cut = reply.cut_at is not None
         """The turn that the reply holds, or what is wrong with it."""
         return parse_turn(reply.content, mode=self._mode, reasoning=reply.reasoning, extra=self._toolbox.extra)
+    def _note_reasoning(self, reply: ChatReply) -> None:
+        """Watch whether the model shows reasoning; one that does not at first sees its own thoughts again."""
+        if reasoning_of(reply.content, reply.reasoning):
+            self._has_reasoned = True
+        elif self._has_reasoned is None:
+            self._has_reasoned = False
+            if self._mode is CotMode.LONG:
+                self._transcript.keep_thoughts()
+
 
     async def _act(self, thought: str, call: ToolCall, started: float) -> None:
         """Run a call and note it with what it brought."""
@@ -194,7 +220,7 @@ class _Episode:
         self._add(Step(thought=turn.thought), started)
 
     def _add(self, step: Step, started: float) -> None:
-        step = step.model_copy(update={"seconds": time.monotonic() - started})
+        step = step.model_copy(update={"seconds": time.monotonic() - started, "cut": step.cut or self._is_cut})
         self.steps.append(step)
         self._transcript.add_step(step, answer=self.answer)
         if self._on_step is not None:
@@ -245,4 +271,4 @@ def _invalid_step(reply: ChatReply, violations: list[Violation]) -> Step:
 def _storable(reply: ChatReply) -> ChatReply:
     """The reply without half characters that no file could hold."""
     reasoning = None if reply.reasoning is None else whole_characters(reply.reasoning)
-    return ChatReply(whole_characters(reply.content), reasoning, reply.finish, reply.usage)
+    return replace(reply, content=whole_characters(reply.content), reasoning=reasoning)

@@ -91,6 +91,10 @@ class Transcript:
         """Tell the model that no more calls are possible and that its answer is wanted now."""
         self._add_user(load_prompt("force_answer"))
 
+    def keep_thoughts(self) -> None:
+        """Leave thoughts in from now on: the model turns out to have no reasoning of its own."""
+        self._omit_thoughts = False
+
     def _add_user(self, text: str) -> None:
         self._entries.append(UserTurn(text))
         last = self._messages[-1]
