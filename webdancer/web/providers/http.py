@@ -100,6 +100,7 @@ class ProviderClient:
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=settings.timeout_s),
             headers={"User-Agent": "webdancer"},
+            middlewares=(_once,),
         )
         return self
 
@@ -182,8 +183,10 @@ class ProviderClient:
                     passing=True,
                 ) from error
             except (aiohttp.ClientError, OSError) as error:
+                broke_off = isinstance(error, aiohttp.ClientPayloadError)
+                said = "the answer broke off" if broke_off else shortened(str(error)) or type(error).__name__
                 raise AttemptFailed(
-                    f"connection failed: {shortened(str(error)) or type(error).__name__}",
+                    f"connection failed: {said}",
                     advice="check the network and base_url" if self._settings.base_url else "check the network",
                     passing=True,
                 ) from error
@@ -288,6 +291,18 @@ def _reason_in(body: JsonValue) -> str:
         if said := body.get(name):
             return f"{code}: {_reason_in(said)}" if isinstance(code, str) else _reason_in(said)
     return json.dumps(body, ensure_ascii=False)
+
+
+class _Disconnected(aiohttp.ClientConnectionError):
+    """The server hung up, or the connection broke."""
+
+
+async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Keeps aiohttp from sending a GET request a second time by itself, which would double the attempts."""
+    try:
+        return await handler(request)
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise _Disconnected(str(error)) from error
 
 
 async def _read(response: aiohttp.ClientResponse) -> _Answer:
