@@ -105,8 +105,11 @@ def test_a_tag_inside_a_released_observation_is_broken_up(tmp_path):
     [
         ("{", "line 2: no released trajectory"),
         ('{"messages": 3}\n', "line 2: no released trajectory"),
-        (released(), "line 2: got the roles \\['system', 'user'\\], expected system, then user and assistant in turn"),
-        (released(SEARCH, FOUND), "line 2: got the roles"),
+        (
+            released(),
+            "line 2: no released trajectory: got the roles \\['system', 'user'\\], expected system, then user and assistant in turn",
+        ),
+        (released(SEARCH, FOUND), "line 2: no released trajectory: got the roles"),
     ],
 )
 def test_what_is_no_released_trajectory_is_named_by_its_line_and_nothing_is_written(tmp_path, line, problem):

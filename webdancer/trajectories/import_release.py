@@ -1,41 +1,40 @@
-"""Reads the authors' released trajectories (chat messages, JSON lines) into ours.
+"""The authors' released trajectories (chat messages, JSON lines): read into ours, and written in their layout.
 
 A released line holds `messages`: a system prompt, a user prompt that ends with `User: QUESTION`, then the model's turns and
-user turns with `<tool_response>`. The two prompts are the release's own and are left behind; everything after them is rendered
-back as it was (`released_turns`); turns that break the format are kept raw for that. What may change is the free white space
-around a turn's parts and the layout of its JSON; `ImportCounts.num_same` says how many came back byte for byte.
+user turns with `<tool_response>`; beside them `type`, `task`, `functions`, `tool_calls`, the reference `answer`, `tag`. The two
+prompts are the release's own and are left behind; everything after them is rendered back as it was (`released_turns`); turns that
+break the format are kept raw for that. What may change is the free white space around a turn's parts and the layout of its JSON;
+`ImportCounts.num_same` says how many came back byte for byte. In what is written here, the system prompt is ours.
+
+The released checkpoints write these turns, so `parse_turn` reads them as they come (`configs/released.toml`). What differs:
+- the head lines of their tools' observations (`A Google search for '…' found …`, `The useful information in … for user goal …`,
+  `Date published:`), and a snippet behind an empty line; the parts and their order are ours, and so is `=======` between parts;
+- `visit` is called with a list of URLs or with one, and `search` with a list of queries: ours takes both;
+- WebDancer-32B stems from QwQ, whose template opens `<think>` in the prompt: a server without a reasoning parser gives turns
+  that begin inside the thought, which long CoT reads;
+- Tongyi-DeepResearch-30B-A3B may also call `google_scholar`, `PythonInterpreter` (its code stands in `<code>` tags behind a call
+  with empty arguments, so the block is no JSON) and `parse_file`. There are no such tools here: such a call is answered by an
+  error that names the tools there are, and the model goes on. Our system prompt does not offer them.
 """
 
-import hashlib
-import json
-import re
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
-from webdancer.agent.format import TOOL_ERRORS, Turn, parse_turn
 from webdancer.agent.schemas import TOOL_SCHEMAS
-from webdancer.agent.transcript import replay
-from webdancer.errors import StoreError
-from webdancer.records import (
-    CotMode,
-    Record,
-    Status,
-    Step,
-    ToolError,
-    Trajectory,
-    Usage,
-    VerdictReason,
-    VerdictStage,
+from webdancer.records import QA, QAKind, Trajectory
+from webdancer.trajectories.formats.chat_rows import ChatMessage, JsonRow, foreign_turns, message_rows
+from webdancer.trajectories.formats.conversation import (
+    Conversation,
+    ForeignTurns,
+    RowError,
+    first_problem,
+    read_turns,
+    rendered_turns,
 )
-from webdancer.store import write_records
-from webdancer.trajectories.funnel import make_verdict
-from webdancer.trajectories.rules import check_validity
+from webdancer.trajectories.formats.imported import ImportCounts, read_json_rows, write_trajectories
 
 _QUESTION_MARK = "\n\nUser: "
-_OBSERVATION = re.compile(r"<tool_response>\n(.*)\n</tool_response>", re.DOTALL)
 _MODEL_NAME = "webdancer-release"
 
 
@@ -49,17 +48,8 @@ class ReleasedMessage(BaseModel):
 
 class _ReleasedLine(BaseModel):
     messages: list[ReleasedMessage]
-
-
-class ImportCounts(Record):
-    """What an import brought."""
-
-    num_trajectories: int
-    num_same: int
-    """Trajectories whose turns are rendered back byte for byte."""
-    num_valid: int
-    reasons: dict[str, int]
-    """Trajectories by the reason of their verdict at validity; `passed` is one of them."""
+    id: str | None = None
+    origin: str | None = None
 
 
 def import_webdancer(file: Path, out_dir: Path) -> ImportCounts:
@@ -68,94 +58,79 @@ def import_webdancer(file: Path, out_dir: Path) -> ImportCounts:
     Raises:
         StoreError: the file cannot be read, or a line of it is no released trajectory; nothing is written then.
     """
-    trajectories: list[Trajectory] = []
-    num_same = 0
-    for number, messages in _read_messages(file):
-        trajectory = to_trajectory(messages, trajectory_id=f"{file.stem}-{number:05d}")
-        trajectories.append(trajectory)
-        num_same += released_turns(trajectory) == [message.content for message in messages[2:]]
-    verdicts = [make_verdict(t, VerdictStage.VALIDITY, check_validity(t)) for t in trajectories]
-    write_records(out_dir / "trajectories.jsonl", trajectories)
-    write_records(out_dir / "verdicts.jsonl", verdicts)
-    reasons = Counter(verdict.reason for verdict in verdicts)
-    return ImportCounts(
-        num_trajectories=len(trajectories),
-        num_same=num_same,
-        num_valid=reasons[VerdictReason.PASSED],
-        reasons={reason.value: reasons[reason] for reason in sorted(reasons)},
-    )
+    rows = read_json_rows(file, parse_released, what="released trajectory")
+    return write_trajectories(rows, out_dir, model=_MODEL_NAME)
 
 
-def _read_messages(file: Path) -> Iterator[tuple[int, list[ReleasedMessage]]]:
-    """The messages of each line, with the number of the line counted from 1; blank lines are passed over."""
+def parse_released(row: JsonValue, *, default_id: str) -> ForeignTurns:
+    """The conversation of a released line.
+
+    Raises:
+        RowError: it is none.
+    """
     try:
-        lines = file.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise StoreError(f"cannot read {file}: {error}") from None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            messages = _ReleasedLine.model_validate(json.loads(line)).messages
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise StoreError(f"{file}, line {number}: no released trajectory: {where}: {first['msg']}") from None
-        except ValueError as error:
-            raise StoreError(f"{file}, line {number}: no released trajectory: {error}") from None
-        roles = [message.role for message in messages]
-        expected = ["system", *(("user", "assistant") * (len(messages) // 2))]
-        if len(messages) < 3 or roles != expected:
-            raise StoreError(
-                f"{file}, line {number}: got the roles {roles}, expected system, then user and assistant in turn"
-            )
-        yield number, messages
+        line = _ReleasedLine.model_validate(row)
+    except ValidationError as error:
+        raise RowError(first_problem(error)) from None
+    return _turns(line.messages, id_=line.id or default_id, origin=line.origin)
 
 
 def to_trajectory(messages: list[ReleasedMessage], *, trajectory_id: str) -> Trajectory:
     """One released conversation as a trajectory. Trajectories that share a question share its `qa_id`."""
-    question = messages[1].content.rpartition(_QUESTION_MARK)[2]
-    turns = [message.content for message in messages[2::2]]
-    observations = [_observation(message.content) for message in messages[3::2]]
-    steps: list[Step] = []
-    last: Turn | None = None
-    for text, observation in zip(turns, [*observations, None], strict=True):
-        step, last = _step(text, observation)
-        steps.append(step)
-    answer = None if last is None else last.answer
-    status = Status.ANSWERED if answer is not None else Status.INVALID_FORMAT if last is None else Status.STEP_LIMIT
-    return Trajectory(
-        id=trajectory_id,
-        qa_id="q-" + hashlib.sha256(question.encode()).hexdigest()[:16],
-        question=question,
-        model=_MODEL_NAME,
-        seed=0,
-        mode=CotMode.SHORT,
-        steps=tuple(steps),
-        answer=answer,
-        status=status,
-        usage=Usage(llm_calls=len(steps), tool_calls=sum(step.tool is not None for step in steps)),
+    return read_turns(_turns(messages, id_=trajectory_id, origin=None), model=_MODEL_NAME)
+
+
+def _turns(messages: list[ReleasedMessage], *, id_: str, origin: str | None) -> ForeignTurns:
+    try:
+        checked = [ChatMessage.model_validate(message.model_dump()) for message in messages]
+    except ValidationError as error:
+        raise RowError(first_problem(error)) from None
+    foreign = foreign_turns(checked, id_=id_, origin=origin)
+    # What was written here holds the question alone, which may itself hold the mark.
+    written_here = origin is not None and foreign.question.startswith(_QUESTION_MARK)
+    question = foreign.question
+    return foreign._replace(
+        question=question.removeprefix(_QUESTION_MARK) if written_here else question.rpartition(_QUESTION_MARK)[2]
     )
 
 
-def _observation(text: str) -> str:
-    """What stands between the tags of a tool response; a user turn without them is taken as it is."""
-    match = _OBSERVATION.fullmatch(text)
-    return text if match is None else match.group(1)
+def released_row(conversation: Conversation, trajectory: Trajectory, qa: QA | None) -> JsonRow:
+    """A line in the release's layout. The reference answer is the question's where it is known, else the trajectory's own."""
+    system, question, *turns = message_rows(conversation.messages)
+    assert isinstance(question, dict)
+    answer = trajectory.answer or "" if qa is None else qa.answer
+    is_rewritten = qa is not None and qa.kind is QAKind.EASY_TO_HARD
+    return {
+        "type": "chatml",
+        "task": "agent/multiturn_search",
+        "messages": [system, {"role": "user", "content": f"{_QUESTION_MARK}{question['content']}"}, *turns],
+        "functions": [_released_function(schema) for schema in TOOL_SCHEMAS],
+        "tool_calls": [],
+        "answer": [[answer]],
+        "tag": "e2hqa" if is_rewritten else "crawlqa",
+        "id": conversation.id,
+        "origin": conversation.origin,
+    }
 
 
-def _step(text: str, observation: str | None) -> tuple[Step, Turn | None]:
-    """One turn of the model as a step, and what the parser makes of it (None where it breaks the format)."""
-    turn = parse_turn(text, mode=CotMode.SHORT)
-    if isinstance(turn, list):
-        error = TOOL_ERRORS.get(turn[0].kind, ToolError.INVALID_FORMAT)
-        return Step(thought="", observation=observation, error=error, raw=text), None
-    if turn.call is None:
-        # An answer before the end is no step of ours: it is kept as it stands, with what followed.
-        return Step(thought=turn.thought, observation=observation, raw=None if observation is None else text), turn
-    return Step(thought=turn.thought, tool=turn.call.name, arguments=turn.call.arguments, observation=observation), turn
+def released_question(qa: QA) -> JsonRow:
+    """A question in the layout of the release's question file. It keeps neither id nor pages; `qa` reads it."""
+    return {
+        "question": qa.question,
+        "answer": qa.answer,
+        "tag": "e2hqa" if qa.kind is QAKind.EASY_TO_HARD else "crawlqa",
+    }
+
+
+def _released_function(schema: dict[str, JsonValue]) -> JsonRow:
+    return {
+        "name_for_human": schema["name"],
+        "name_for_model": schema["name"],
+        "description_for_model": schema["description"],
+        "parameters": schema["parameters"],
+    }
 
 
 def released_turns(trajectory: Trajectory) -> list[str]:
     """The turns after the question as the release writes them: the model's and the tool's in turn."""
-    return [entry.text for entry in replay(trajectory, TOOL_SCHEMAS).entries[1:]]
+    return rendered_turns(trajectory)
