@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
+from webdancer.calls.ledger import as_json, read_ledger
 from webdancer.config import Config
 from webdancer.eval.metrics import Score, score, score_by
 from webdancer.eval.report import write_report
@@ -39,6 +40,7 @@ def write_summary(run: RunFolder) -> None:
         "training": {stage: _training(path / stage / "metrics.jsonl") for stage in ("sft", "rl")},
         "eval": _evaluation(path, run.config),
         "seconds": dict(run.seconds()),
+        "outside": list(as_json(read_ledger(sorted(path.glob("ledger*.jsonl"))))),
     }
     write_json(path / "summary.json", summary)
     write_report(
