@@ -114,9 +114,6 @@ class _Episode:
         self.answer: str | None = None
         self.detail = ""
         self.usage = Usage()
-
-    async def run(self) -> Status:
-        """Take turns until one of them ends the episode."""
         self._is_cut = False  # the last reply was, by a stop string
         self._has_reasoned: bool | None = None  # None: it has not replied
 
@@ -124,6 +121,9 @@ class _Episode:
     def mode(self) -> CotMode:
         """How the model thought: as it was asked to, but for one that was to reason and showed nothing of it."""
         return CotMode.SHORT if self._has_reasoned is False else self._mode
+
+    async def run(self) -> Status:
+        """Take turns until one of them ends the episode."""
         num_invalid = 0
         while True:
             limit = self._limit()
@@ -182,13 +182,10 @@ class _Episode:
             raise
         self.usage += reply.usage
         self.num_tokens = max(self.num_tokens, reply.usage.prompt_tokens + reply.usage.completion_tokens)
-        return _storable(reply)
-
-    def _parse(self, reply: ChatReply) -> Turn | list[Violation]:
         self._note_reasoning(reply)
         self._is_cut = reply.cut_at is not None
-        """The turn that the reply holds, or what is wrong with it."""
-        return parse_turn(reply.content, mode=self._mode, reasoning=reply.reasoning, extra=self._toolbox.extra)
+        return _storable(reply)
+
     def _note_reasoning(self, reply: ChatReply) -> None:
         """Watch whether the model shows reasoning; one that does not at first sees its own thoughts again."""
         if reasoning_of(reply.content, reply.reasoning):
@@ -198,6 +195,9 @@ class _Episode:
             if self._mode is CotMode.LONG:
                 self._transcript.keep_thoughts()
 
+    def _parse(self, reply: ChatReply) -> Turn | list[Violation]:
+        """The turn that the reply holds, or what is wrong with it."""
+        return parse_turn(reply.content, mode=self._mode, reasoning=reply.reasoning, extra=self._toolbox.extra)
 
     async def _act(self, thought: str, call: ToolCall, started: float) -> None:
         """Run a call and note it with what it brought."""
