@@ -355,13 +355,12 @@ def policy_of(settings: CrawlSettings) -> AddressPolicy:
     for entry in settings.allow_private:
         text = entry.strip().strip("[]")
         found = _networks_of([text])
-        text = _as_dns_knows(text)
         if not found and refusal_of_host_spelling(text) is not None:
             raise ConfigError(
                 f"crawl.allow_private: got {entry!r}, expected a host name, an address or a network as in 10.1.0.0/16"
             )
         networks += found
-        hosts |= set() if found else {text}
+        hosts |= set() if found else {_as_dns_knows(text)}
     return AddressPolicy(frozenset(hosts), tuple(networks))
 
 

@@ -46,6 +46,17 @@ _NOT_NESTING = _VOID | _CLOSED_BY_NEXT
 _HTML_START = re.compile(
     rb"\s*(?:\xef\xbb\xbf)?\s*<(?:!doctype|html|head|body|title|meta|div|p|h1|table|!--|\?xml)", re.I
 )
+_BINARY_STARTS = (
+    b"\x1f\x8b",
+    b"PK\x03\x04",
+    b"\x89PNG",
+    b"\xff\xd8\xff",
+    b"GIF8",
+    b"RIFF",
+    b"\x7fELF",
+    b"\x28\xb5\x2f\xfd",
+)
+"""Of gzip, zip, images, programs and zstd, which some servers call text."""
 _HTML_TYPES = ("text/html", "application/xhtml+xml")
 _TEXT_TYPES = ("text/plain", "text/markdown", "text/x-rst", "text/csv")
 
@@ -102,6 +113,8 @@ def _kind(body: bytes, content_type: str | None) -> str | None:
     start = body[:1024]
     if start.lstrip().startswith(b"%PDF-"):
         return "pdf"
+    if start.startswith(_BINARY_STARTS):
+        return None
     if declared in _HTML_TYPES:
         return "html"
     if declared == "application/json" or (declared.startswith("application/") and declared.endswith("+json")):

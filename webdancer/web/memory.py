@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from webdancer.records import Page
 from webdancer.web.protocol import ToolFailure
 
+_now_s = time.monotonic
 _MAX_CHARS = 64_000_000
 _CHARS_PER_ENTRY = 500
 """What an entry costs besides the text of its page."""
@@ -62,7 +63,7 @@ class PageMemory:
         if entry is None:
             return None
         put_s, outcome = entry
-        if time.monotonic() - put_s >= self._max_age_s:
+        if _now_s() - put_s >= self._max_age_s:
             self._drop(url)
             return None
         self._entries.move_to_end(url)
@@ -79,7 +80,7 @@ class PageMemory:
         if self._max_age_s <= 0:
             return
         self._drop(url)
-        self._entries[url] = (time.monotonic(), outcome)
+        self._entries[url] = (_now_s(), outcome)
         self._num_chars += _cost(outcome)
         while self._num_chars > _MAX_CHARS:
             self._drop(next(iter(self._entries)))

@@ -50,6 +50,11 @@ class PagedSearch(ABC):
     def name(self) -> str:
         """As `web.search` names it."""
 
+    @property
+    @abstractmethod
+    def num_answered(self) -> int:
+        """Requests that were answered with success, which is what providers bill: one for each page of results."""
+
     @abstractmethod
     async def __aenter__(self) -> Self: ...
 
@@ -111,7 +116,6 @@ class ApiSearch(PagedSearch):
 
     @property
     def num_answered(self) -> int:
-        """Requests that were answered with success, which is what providers bill: one for each page of results."""
         return self._client.num_answered
 
     async def __aenter__(self) -> Self:

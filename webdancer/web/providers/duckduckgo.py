@@ -58,11 +58,15 @@ class DuckDuckGoSearch(PagedSearch):
             raise ConfigError(f"web.duckduckgo: got params {unknown}, expected some of {sorted(_PARAMS)}")
         self._settings = settings
         self._engine = _engine(settings)
-        self.num_answered = 0
+        self._num_answered = 0
 
     @property
     def name(self) -> str:
         return "duckduckgo"
+
+    @property
+    def num_answered(self) -> int:
+        return self._num_answered
 
     async def __aenter__(self) -> Self:
         settings = self._settings
@@ -88,7 +92,7 @@ class DuckDuckGoSearch(PagedSearch):
             page=request.page + 1,
         )
         found = await with_attempts(_WHERE, self._settings, lambda: self._attempt(ask))
-        self.num_answered += 1
+        self._num_answered += 1
         return [RawHit(hit.title, hit.href, hit.body) for hit in found]
 
     async def _attempt(self, ask: Callable[[], "list[TextResult] | None"]) -> "list[TextResult]":
