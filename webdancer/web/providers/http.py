@@ -94,9 +94,8 @@ class ProviderClient:
         self._rate = AsyncLimiter(1, 60.0 / per_minute) if per_minute else None
         self._places = asyncio.Semaphore(settings.max_concurrent)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=settings.max_concurrent, keepalive_timeout=_KEEPALIVE_S, ttl_dns_cache=300
-            ),
+            # No limit of its own: a request has its place before its time-out starts.
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S, ttl_dns_cache=300),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=settings.timeout_s),
             headers={"User-Agent": "webdancer"},
