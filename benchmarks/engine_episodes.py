@@ -31,11 +31,12 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from webdancer.agent.loop import run_episode
 from webdancer.agent.tools import Toolbox
+from webdancer.calls.outside import Outside
 from webdancer.config import AgentSettings, Config
 from webdancer.fast_malloc import preload
 from webdancer.llm.protocol import Sampling
 from webdancer.pipeline.models import open_models
-from webdancer.pipeline.toolbox import make_toolbox
+from webdancer.pipeline.toolbox import open_toolbox
 from webdancer.records import QA, CotMode
 from webdancer.settings_file import load_config, packaged_config
 from webdancer.store import read_records
@@ -174,8 +175,12 @@ async def compare(config: Config, arguments: argparse.Namespace) -> dict[str, li
     settings = config.agent.model_copy(update={"force_answer": False, "max_seconds": 1e6})
     figures: dict[str, list[dict[str, float]]] = {name: [] for name in engines}
     with Snapshot.open(arguments.run / "snapshot") as snapshot:
-        async with open_models(config.llm, mode=config.sample.mode) as models:
-            toolbox = CachedToolbox(make_toolbox(snapshot, models.summariser, settings))
+        outside = Outside("episodes")
+        async with (
+            open_models(config.llm, mode=config.sample.mode, outside=outside) as models,
+            open_toolbox(config, models.summariser, outside, snapshot=snapshot) as tools,
+        ):
+            toolbox = CachedToolbox(tools)
             await play(engines["drafts"], tokens, toolbox, qas, settings, arguments)  # warms the tools' cache
             for _ in range(arguments.runs):
                 for name, engine in engines.items():

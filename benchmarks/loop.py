@@ -7,7 +7,8 @@ reading and the summariser answer at once, from memory, so all that is measured 
 parsing, tools, transcript. The ideal takes as long as the episode whose calls sleep longest, however many there are; the
 ratio is ideal / measured. Two settings: every call takes the same time, so that all episodes want the processor at
 once, turn after turn (the worst case), and calls that differ by up to a fifth, as those of a real endpoint at least do.
-The peer is the same script with bare `asyncio.sleep` calls, in the same run, which shows what asyncio itself costs.
+The peers, in the same run: a thread an episode, as the authors' demo and most agents do it, here with our own turn of work and a
+model call that blocks; and bare `asyncio.sleep` calls, which show what asyncio itself costs.
 
 Prints the figures and writes benchmarks/out/loop.json.
 """
@@ -18,7 +19,8 @@ import json
 import random
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -52,9 +54,11 @@ class SlowModel:
 
     async def chat(self, messages: Sequence[Message], sampling: Sampling) -> ChatReply:
         turn = sum(message.role == "assistant" for message in messages)
-        latencies_s = self._latencies_s[sampling.seed or 0]
-        await asyncio.sleep(latencies_s[turn])
-        if turn == len(latencies_s) - 1:
+        await asyncio.sleep(self._latencies_s[sampling.seed or 0][turn])
+        return self._reply(turn, sampling)
+
+    def _reply(self, turn: int, sampling: Sampling) -> ChatReply:
+        if turn == len(self._latencies_s[sampling.seed or 0]) - 1:
             return ChatReply(ANSWER)
         return ChatReply((VISIT if turn % 2 else SEARCH) % turn)
 
@@ -83,22 +87,40 @@ async def run_ours(latencies_s: Latencies) -> None:
     toolbox = Toolbox(web, web, Summariser(), AgentSettings())
     model = SlowModel(latencies_s)
 
-    async def episode(number: int) -> None:
-        trajectory = await run_episode(
-            model,
-            toolbox,
-            trajectory_id=str(number),
-            qa_id=str(number),
-            question="Who designed the Orsk Bridge?",
-            settings=AgentSettings(),
-            mode=CotMode.SHORT,
-            sampling=Sampling(),
-            seed=number,
-        )
-        assert trajectory.status is Status.ANSWERED
-        assert len(trajectory.steps) == len(latencies_s[number])
+    await asyncio.gather(*(play(model, toolbox, number) for number in range(len(latencies_s))))
 
-    await asyncio.gather(*(episode(number) for number in range(len(latencies_s))))
+
+async def play(model: "SlowModel", toolbox: Toolbox, number: int) -> None:
+    """One episode."""
+    trajectory = await run_episode(
+        model,
+        toolbox,
+        trajectory_id=str(number),
+        qa_id=str(number),
+        question="Who designed the Orsk Bridge?",
+        settings=AgentSettings(),
+        mode=CotMode.SHORT,
+        sampling=Sampling(),
+        seed=number,
+    )
+    assert trajectory.status is Status.ANSWERED
+
+
+class BlockingModel(SlowModel):
+    """The same, but its call holds the thread that makes it."""
+
+    async def chat(self, messages: Sequence[Message], sampling: Sampling) -> ChatReply:
+        turn = sum(message.role == "assistant" for message in messages)
+        time.sleep(self._latencies_s[sampling.seed or 0][turn])  # noqa: ASYNC251  # that it blocks is the point
+        return self._reply(turn, sampling)
+
+
+def run_threads(latencies_s: Latencies) -> None:
+    """A thread an episode, each with an event loop of its own in which nothing else runs."""
+    web, model = MemoryWeb(), BlockingModel(latencies_s)
+    toolbox = Toolbox(web, web, Summariser(), AgentSettings())
+    with ThreadPoolExecutor(len(latencies_s)) as threads:
+        list(threads.map(lambda number: asyncio.run(play(model, toolbox, number)), range(len(latencies_s))))
 
 
 async def run_bare(latencies_s: Latencies) -> None:
@@ -113,11 +135,16 @@ def compare(latencies_s: Latencies, rounds: int) -> dict[str, dict[str, float]]:
     """Both loops alternately; medians."""
     ideal_s = max(sum(calls) for calls in latencies_s)
     num_steps = sum(len(calls) for calls in latencies_s)
-    rows: dict[str, list[tuple[float, float]]] = {"bare sleeps": [], "webdancer": []}
+    sides: dict[str, Callable[[], None]] = {
+        "bare sleeps": lambda: asyncio.run(run_bare(latencies_s)),
+        "webdancer": lambda: asyncio.run(run_ours(latencies_s)),
+        "thread an episode": lambda: run_threads(latencies_s),
+    }
+    rows: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
     for _ in range(rounds):
-        for name, run in (("bare sleeps", run_bare), ("webdancer", run_ours)):
+        for name, run in sides.items():
             wall, cpu = time.perf_counter(), time.process_time()
-            asyncio.run(run(latencies_s))
+            run()
             rows[name].append((time.perf_counter() - wall, time.process_time() - cpu))
     return {
         name: {

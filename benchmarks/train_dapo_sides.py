@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 from transformers import TrainerCallback
 
 from benchmarks.train_common import NEVER, SEED, Clock, Json, common_arguments, config_of, open_peer_model
+from webdancer.calls.outside import Outside
 from webdancer.config import Config
 from webdancer.errors import ContextFullError
 from webdancer.pipeline.models import open_models
-from webdancer.pipeline.toolbox import make_toolbox
+from webdancer.pipeline.toolbox import open_toolbox
 from webdancer.records import QA
 from webdancer.store import read_records
 from webdancer.train.generation import Engine, Generation, TokenSampling
@@ -83,13 +84,17 @@ def dapo_ours(*, out: str, **work_values: Any) -> Json:
 
     async def train() -> None:
         with Snapshot.open(Path(work.run) / "snapshot") as snapshot:
-            async with open_models(config.llm, mode=config.sample.mode) as models:
+            outside = Outside("rl")
+            async with (
+                open_models(config.llm, mode=config.sample.mode, outside=outside) as models,
+                open_toolbox(config, models.summariser, outside, snapshot=snapshot) as toolbox,
+            ):
                 started[0] = ended[0] = Clock.now()
                 await train_rl(
                     list(read_records(Path(work.run) / "rl_qa.jsonl", QA)),
                     base=Path(work.checkpoint),
                     out=folder,
-                    toolbox=make_toolbox(snapshot, models.summariser, config.agent),
+                    toolbox=toolbox,
                     judge_model=models.judge,
                     agent_settings=config.agent,
                     settings=config.rl,
@@ -233,9 +238,11 @@ def dapo_trl(*, setting: Json, out: str, **work_values: Any) -> Json:
             optimizer_steps.append(Clock.now())
 
     with asyncio.Runner() as runner, Snapshot.open(Path(work.run) / "snapshot") as snapshot:
-        context = open_models(config.llm, mode=config.sample.mode)
-        models = runner.run(context.__aenter__())
-        toolbox = CachedToolbox(make_toolbox(snapshot, models.summariser, config.agent))  # as ours has it
+        outside = Outside("rl")
+        opening = open_models(config.llm, mode=config.sample.mode, outside=outside)
+        models = runner.run(opening.__aenter__())
+        tools = open_toolbox(config, models.summariser, outside, snapshot=snapshot)
+        toolbox = CachedToolbox(runner.run(tools.__aenter__()))  # as ours has it
 
         def play(prompts: list[str], trainer: Any) -> Json:
             engine = PeerEngine(trainer, max_context=config.policy.max_context)
@@ -266,7 +273,8 @@ def dapo_trl(*, setting: Json, out: str, **work_values: Any) -> Json:
             callbacks=[Watch()],
         )
         trainer.train()
-        runner.run(context.__aexit__(None, None, None))
+        runner.run(tools.__aexit__(None, None, None))
+        runner.run(opening.__aexit__(None, None, None))
     ends = [optimizer_steps[(number + 1) * work.updates - 1] for number in range(len(steps))]
     measured = [
         dapo_step(
