@@ -166,7 +166,37 @@ def _costs(
         cost = _mapping(_mapping(value).get("cost", {}))
         rows.append([name, *(cost.get(key, "") for key in names)])
     head = ("system", "seconds", "tokens read", "taken from the cache", "tokens sampled", "sampled a second")
-    return _table(("stage", "seconds", "what it did"), stages) + (_table(head, rows) if rows else "")
+    return (
+        _table(("stage", "seconds", "what it did"), stages)
+        + (_table(head, rows) if rows else "")
+        + _outside(summary.get("outside") or [])
+    )
+
+
+def _outside(rows: JsonValue) -> str:
+    """What was called outside of the run, where anything was: by stage and role, the parts of a stage added up."""
+    assert isinstance(rows, list)
+    names = ("calls", "failed", "prompt_tokens", "cached_tokens", "completion_tokens", "money")
+    sums: dict[tuple[str, str, str], list[float]] = {}
+    for row in map(_mapping, rows):
+        key = (str(row["stage"]), str(row["role"]), str(row["who"]))
+        before = sums.get(key, [0.0] * len(names))
+        sums[key] = [old + _number(row[name]) for old, name in zip(before, names, strict=True)]
+    if not sums:
+        return ""
+    head = (
+        "stage",
+        "role",
+        "model or engine",
+        "calls",
+        "of these failed",
+        "prompt tokens",
+        "cached",
+        "written",
+        "money",
+    )
+    shown = [[*key, *(round(value) for value in values[:-1]), round(values[-1], 4)] for key, values in sums.items()]
+    return "<h3>Calls outside of the run</h3>" + _table(head, shown)
 
 
 def _of(step: Metrics, name: str) -> float:

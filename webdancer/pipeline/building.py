@@ -15,12 +15,14 @@ from rich.table import Table
 
 from webdancer.calls.tape import CallKind, Tape
 from webdancer.config import Config, CrawlSettings
-from webdancer.errors import BudgetError, ConfigError
+from webdancer.errors import BudgetError, ConfigError, StoreError
+from webdancer.pipeline.exporting import export_run
 from webdancer.pipeline.forecast import Forecast, actual, forecast, pilot_settings
 from webdancer.pipeline.progress import console
 from webdancer.pipeline.run_folder import RunFolder
 from webdancer.pipeline.stages import run_pipeline
 from webdancer.store import copy_folder, write_json
+from webdancer.trajectories.formats import DataFormat, ExportSplit
 
 PILOT_SHARE = 0.1
 LEAST_PILOT_QUESTIONS = 4
@@ -82,10 +84,23 @@ async def build(
             _check_cap(measured, cap, spent)
         config = _within(config, cap, spent)
     await run_pipeline(out, config, tape=tape)
+    export_all(out)
     kept["actual"] = actual(out)
     write_json(out / _FORECASTS, kept)
     show_outcome(kept)
     return kept
+
+
+def export_all(run: Path) -> None:
+    """Write the training files of a run, in each format of other projects, to `RUN/export/FORMAT`."""
+    for format in (name for name in DataFormat if name is not DataFormat.QA):
+        try:
+            counts = export_run(run, format=format, out=run / "export" / format, split=ExportSplit.ALL)
+        except (ConfigError, StoreError) as error:
+            console.print(f"  {format}: {error}", markup=False)
+            continue
+        files = ", ".join(f"{name}: {number:,}" for name, number in counts.files.items())
+        console.print(f"  {counts.folder}: {files}", markup=False)
 
 
 def _with_target(config: Config, target: str) -> Config:
