@@ -42,6 +42,35 @@ def completion(content: str | None = "Velm", *, finish: str | None = "stop", **m
     }
 
 
+def delta(finish: str | None = None, **fields: object) -> dict[str, Any]:
+    """A chunk of a stream; `fields` are what it adds to the message."""
+    choice = {"index": 0, "delta": fields, "finish_reason": finish, "logprobs": None}
+    return {
+        "id": "c1",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": "m",
+        "choices": [choice],
+        "usage": None,
+    }
+
+
+def usage_chunk(**counts: object) -> dict[str, Any]:
+    """The last chunk of a stream that was asked for its usage."""
+    return {"id": "c1", "object": "chat.completion.chunk", "choices": [], "usage": counts}
+
+
+def events(*chunks: object, done: bool = True, end: str = "\n") -> str:
+    """Server-sent events; a string is sent as it is, in a line of its own."""
+    lines = [chunk if isinstance(chunk, str) else f"data: {json.dumps(chunk)}{end}" for chunk in chunks]
+    return "".join(f"{line}{end}" for line in [*lines, *([f"data: [DONE]{end}"] if done else [])])
+
+
+def stream(*chunks: object, done: bool = True) -> bytes:
+    """A whole response of events."""
+    return http(200, events(*chunks, done=done), content_type="text/event-stream")
+
+
 def error(
     status: int, message: str, *, code: str | int | None = None, param: str | None = None, **headers: str
 ) -> bytes:

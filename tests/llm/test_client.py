@@ -2,49 +2,18 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
-import stamina
-from http_script import Endpoint, completion, endpoint, error, http
+from asking import ASK, OK, ask, failure, opened
+from http_script import completion, endpoint, error, http
 
 from webdancer.config import EndpointSettings
 from webdancer.errors import ConfigError, ContextFullError, ModelError
 from webdancer.llm.client import OpenAIChatModel
 from webdancer.llm.protocol import ChatReply, Message, Sampling
 from webdancer.records import Usage
-
-ASK = [Message("user", "Where?")]
-OK = http(200, completion())
-
-
-@pytest.fixture
-def no_backoff() -> Iterator[None]:
-    """Retries without waiting; the number of attempts stays that of the settings."""
-    with stamina.set_testing(True, attempts=100, cap=True):
-        yield
-
-
-def opened(server: Endpoint, **settings: int) -> OpenAIChatModel:
-    return OpenAIChatModel(EndpointSettings.model_validate({"base_url": server.url, "model": "m", **settings}))
-
-
-async def ask(
-    url: str, messages: list[Message] = ASK, sampling: Sampling | None = None, **settings: object
-) -> ChatReply:
-    values = {"base_url": url, "model": "m", "timeout_s": 5.0, **settings}
-    async with OpenAIChatModel(EndpointSettings.model_validate(values)) as model:
-        return await model.chat(messages, sampling or Sampling())
-
-
-async def failure(url: str, **settings: object) -> str:
-    with pytest.raises(ModelError) as caught:
-        await ask(url, **settings)
-    message = str(caught.value)
-    assert f"{url}, model 'm'" in message
-    return message
 
 
 async def test_reply_is_mapped() -> None:

@@ -105,7 +105,7 @@ class ServerError(Failure):
         if self.status == 413 or (self.status == 429 and _TOO_LARGE.search(self.said)):
             return True
         text = f"{self.code} {self.said}"
-        return self.status in (400, 422, 500) and _CONTEXT_FULL.search(text) is not None
+        return (self.in_answer or self.status in (400, 422, 500)) and _CONTEXT_FULL.search(text) is not None
 
     @property
     def wants_stream(self) -> bool:
@@ -162,7 +162,7 @@ def read_error(status: int, headers: Mapping[str, str], text: str, *, in_answer:
         body = json.loads(text)
     except ValueError:
         title = _TITLE.search(text)
-        said = f"page titled {title.group(1).strip()!r}" if title else text.strip() or "(empty answer)"
+        said = f"page titled {' '.join(title.group(1).split())!r}" if title else text.strip() or "(empty answer)"
         return ServerError(status, said, retry_after_s=retry_after_s(status, headers))
     if isinstance(body, list) and body:  # Google wraps its errors in a list
         body = body[0]
