@@ -213,3 +213,44 @@ async def test_two_runs_differ_only_in_time():
         return trajectory.model_copy(update={"steps": steps}).model_dump_json()
 
     assert timeless(first) == timeless(second)
+
+
+async def test_the_tools_and_the_mode_go_along_with_each_call_without_making_it_another_one():
+    model = ScriptedModel([ChatReply(ANSWER, "So.")])
+    await run([], model=model, mode=CotMode.LONG)
+    ((_, sampling),) = model.calls
+    assert [tool["name"] for tool in sampling.tools] == ["search", "visit"]
+    assert sampling.long_cot
+    assert sampling == Sampling(max_tokens=AgentSettings().max_turn_tokens, seed=5)
+    assert "tools" not in repr(sampling)
+
+
+@pytest.mark.parametrize(
+    ("replies", "mode"),
+    [
+        ([ChatReply(SEARCH), ChatReply(ANSWER)], CotMode.SHORT),  # the block that the prompt asks for
+        ([ChatReply(SEARCH, " "), ChatReply(ANSWER)], CotMode.SHORT),
+        ([NO_ACTION, ChatReply(ANSWER)], CotMode.SHORT),
+        ([ChatReply(SEARCH, "I reason."), ChatReply(ANSWER)], CotMode.LONG),
+        ([ChatReply(SEARCH), ChatReply(ANSWER, "I reason.")], CotMode.LONG),
+        ([SEARCH.removeprefix("<think>"), ANSWER], CotMode.LONG),  # a block that only a template can have opened
+        ([ModelError("gone")], CotMode.LONG),
+    ],
+)
+async def test_a_model_that_shows_no_reasoning_is_recorded_as_short_cot(replies, mode):
+    assert (await run(replies, mode=CotMode.LONG)).mode is mode
+    assert (await run(replies)).mode is CotMode.SHORT
+
+
+async def test_the_thoughts_of_a_model_without_reasoning_were_hidden_from_it_in_long_mode():
+    model = ScriptedModel([SEARCH, ANSWER])
+    trajectory = await run([], model=model, mode=CotMode.LONG, omit_thoughts=True)
+    assert [step.thought for step in trajectory.steps] == ["I look for her page.", "Her page says so."]
+    assert model.calls[1][0][2].content == SEARCH
+
+
+async def test_a_turn_that_a_stop_string_cut_is_marked_and_goes_on():
+    cut = ChatReply(SEARCH + "\n", cut_at="<tool_response>")
+    trajectory = await run([cut, ChatReply(NO_ACTION, cut_at="<tool_response>"), ANSWER])
+    assert trajectory.status is Status.ANSWERED
+    assert [(step.tool, step.cut) for step in trajectory.steps] == [("search", True), (None, True), (None, False)]
