@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 from format_records import conversation, make_records, make_trajectory, trajectories
-from hypothesis import given
+from hypothesis import given, settings
 
 from webdancer.agent.schemas import TOOL_SCHEMAS
 from webdancer.agent.transcript import replay
 from webdancer.errors import ConfigError, StoreError
-from webdancer.records import QA, Status, Step, Trajectory, Usage, Verdict
+from webdancer.records import Status, Step, Trajectory, Usage, Verdict
 from webdancer.store import read_records
 from webdancer.trajectories.formats import DataFormat, ExportSplit
 from webdancer.trajectories.formats.chat_rows import (
@@ -51,6 +51,7 @@ def through_json(row: object) -> object:
     return json.loads(json.dumps(row, ensure_ascii=False).encode())
 
 
+@settings(deadline=None)  # the first example pays for imports
 @given(trajectories())
 def test_every_trajectory_comes_back_the_same(trajectory: Trajectory) -> None:
     written = conversation(trajectory)
@@ -62,6 +63,7 @@ def test_every_trajectory_comes_back_the_same(trajectory: Trajectory) -> None:
         assert read_turns(parse(through_json(row), default_id="file-00001")) == trajectory
 
 
+@settings(deadline=None)  # the first example pays for imports
 @given(trajectories())
 def test_without_origin_turns_and_answer_come_back(trajectory: Trajectory) -> None:
     """OpenAI's rows hold the messages alone."""
@@ -76,6 +78,7 @@ def test_without_origin_turns_and_answer_come_back(trajectory: Trajectory) -> No
     assert len(back.steps) == len(trajectory.steps)
 
 
+@settings(deadline=None)  # the first example pays for imports
 @given(trajectories())
 def test_roles_alternate_and_the_model_has_the_last_word(trajectory: Trajectory) -> None:
     """LLaMA-Factory's converter takes `human` at odd and `gpt` at even places and an even number of turns (its converter.py);
@@ -91,7 +94,8 @@ def test_roles_alternate_and_the_model_has_the_last_word(trajectory: Trajectory)
 
 def test_a_conversation_is_what_the_policy_read() -> None:
     (system, *turns) = conversation(make_trajectory(1)).messages
-    assert system.content.startswith("Role: agent") and '"name": "visit"' in system.content
+    assert system.content.startswith("Role: agent")
+    assert '"name": "visit"' in system.content
     assert [turn.content for turn in turns] == [
         "When was lighthouse 1 of <b>Velm</b> built?",
         "<think>\nI look. 先搜索。\n</think>\n<tool_call>\n"
@@ -387,62 +391,7 @@ def test_the_brief_prompt_is_named_and_written(tmp_path) -> None:
     assert "Answer the question with what you read" in rows(tmp_path / "sft.jsonl")[0]["messages"][0]["content"]
 
 
-class TestQuestions:
-    """Lists of one's own."""
-
-    def read(self, tmp_path: Path, *entries: object) -> list[QA]:
-        (tmp_path / "mine.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
-        self.counts = import_file(DataFormat.QA, tmp_path / "mine.jsonl", tmp_path / "out")
-        return list(read_records(tmp_path / "out/qa.jsonl", QA))
-
-    def test_a_question_and_an_answer_are_enough(self, tmp_path) -> None:
-        first, second = self.read(
-            tmp_path, {"question": "谁建了灯塔？", "answer": "Orsk"}, {"question": "When?", "answer": 1904}
-        )
-        assert (first.question, first.answer, first.kind, first.evidence_urls) == (
-            "谁建了灯塔？",
-            "Orsk",
-            "multi_hop",
-            (),
-        )
-        assert (second.answer, second.split) == ("1904", None)
-        assert first.id != second.id and first.id.startswith("q-")
-
-    def test_the_same_entry_twice_is_one_question(self, tmp_path) -> None:
-        entry = {"question": "When?", "answer": "1904"}
-        assert len(self.read(tmp_path, entry, entry)) == 1
-        assert self.counts.model_dump() == {"num_questions": 1, "num_duplicates": 1}
-
-    def test_our_own_records_come_back(self, tmp_path) -> None:
-        qas = make_records().train
-        assert self.read(tmp_path, *(qa.model_dump(mode="json") for qa in qas)) == qas
-
-    def test_the_tag_of_the_release_is_a_kind(self, tmp_path) -> None:
-        (qa,) = self.read(tmp_path, {"question": "When?", "answer": "1904", "tag": "e2hqa"})
-        assert qa.kind == "easy_to_hard"
-
-    @pytest.mark.parametrize(
-        ("entry", "problem"),
-        [
-            ({"question": "When?"}, "line 1: no question with its answer: answer: got .* Field required"),
-            ({"question": " ", "answer": "x"}, "line 1: .*got an empty question, expected a text"),
-            ({"question": "When?", "answer": ["x"]}, "line 1: .*answer"),
-            ({"question": "When?", "answer": True}, "line 1: .*answer"),
-            (
-                {"question": "When?", "answer": "x", "kind": "riddle"},
-                "line 1: .*kind: got 'riddle': Input should be 'count'",
-            ),
-        ],
-    )
-    def test_a_wrong_entry_is_named(self, tmp_path, entry, problem) -> None:
-        with pytest.raises(StoreError, match=problem):
-            self.read(tmp_path, entry)
-
-    def test_one_id_for_two_questions_is_named(self, tmp_path) -> None:
-        with pytest.raises(StoreError, match=r"line 2: got the id .* again with other content, which .*line 1 has"):
-            self.read(tmp_path, {"question": "When?", "answer": "1904"}, {"question": "When?", "answer": "1905"})
-
-
+@settings(deadline=None)  # the first example pays for imports
 @given(trajectories())
 def test_the_prompt_of_the_run_changes_the_system_message_alone(trajectory: Trajectory) -> None:
     full, brief = conversation(trajectory), to_conversation(trajectory, TOOL_SCHEMAS, prompt="agent_brief")
