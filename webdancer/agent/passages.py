@@ -7,7 +7,7 @@ built, since it serves one page and one goal. A ranker may put the best of them 
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 _PASSAGE_CHARS = 800
@@ -20,6 +20,7 @@ _UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
 )
 _WORD = re.compile(rf"[{_UNSPACED}]+|[^\W{_UNSPACED}]+")
+_SENTENCE_END = re.compile(r"[.!?…][\"')\]”’]* |[。！？]")
 _PAIRED = re.compile(rf"[{_UNSPACED}]")
 
 
@@ -98,11 +99,25 @@ def _by_meaning(
 
 def _split(text: str, *, max_chars: int) -> list[str]:
     """Runs of whole lines of at most `max_chars`; a longer line is cut."""
-    pieces = [line[i : i + max_chars] for line in text.split("\n") for i in range(0, max(1, len(line)), max_chars)]
     passages: list[str] = []
-    for piece in pieces:
-        if passages and len(passages[-1]) + 1 + len(piece) <= max_chars:
-            passages[-1] += "\n" + piece
-        else:
-            passages.append(piece)
+    for line in text.split("\n"):
+        for piece in _cut(line, max_chars) if len(line) > max_chars else (line,):
+            if passages and len(passages[-1]) + 1 + len(piece) <= max_chars:
+                passages[-1] += "\n" + piece
+            else:
+                passages.append(piece)
     return passages
+
+
+def _cut(line: str, max_chars: int) -> Iterator[str]:
+    """Pieces of a long line: cut after a sentence, else before a word, else anywhere, each more than half full."""
+    start = 0
+    while len(line) - start > max_chars:
+        end = start + max_chars
+        half = start + max_chars // 2
+        ends = [match.end() for match in _SENTENCE_END.finditer(line, half, end)]
+        space = line.rfind(" ", half, end)
+        cut = ends[-1] if ends else space + 1 if space >= 0 else end
+        yield line[start:cut]
+        start = cut
+    yield line[start:]
