@@ -17,14 +17,12 @@ from typing import NamedTuple
 from pydantic import JsonValue
 
 from webdancer.agent.schemas import NO_EXTRA, ArgumentError, ExtraTools, UnknownToolError, check_call
+from webdancer.llm.control_tokens import CONTROL_TOKEN_START, ZERO_WIDTH_SPACE, part_control_tokens
 from webdancer.records import CotMode, ToolError
 
 _TAG = re.compile(r"<(/?)(think|tool_call|tool_response|answer)>")
 _CONTROL = re.compile(r"<[|｜][\w ▁.-]{1,64}[|｜]>")
-_FOREIGN = re.compile(
-    r"<(?=[\s/]*(?:think|tool_call|tool_response|answer|tools|s|bos|eos|pad|unk|start_of_turn|end_of_turn)\b|[\s/]*[|｜])",
-    re.IGNORECASE,
-)
+_FOREIGN = re.compile(rf"<(?=[\s/]*(?i:think|tool_call|tool_response|answer|tools)\b)|{CONTROL_TOKEN_START}")
 _INVENTED = re.compile(r"<\u200b?tool_response>")
 """Also as it stands in a stored thought, neutralised."""
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -96,9 +94,9 @@ class Turn(NamedTuple):
 def neutralise(text: str) -> str:
     """Text from outside, in which no tag of ours and no control token can be read any more.
 
-    A zero-width space parts the `<` from what follows; nothing else changes, and a second pass changes nothing.
+    A zero-width space parts the first character from what follows; nothing else changes, and a second pass changes nothing.
     """
-    return _FOREIGN.sub("<\u200b", text)
+    return _FOREIGN.sub(rf"\g<0>{ZERO_WIDTH_SPACE}", text)
 
 
 def whole_characters(text: str) -> str:
@@ -108,7 +106,7 @@ def whole_characters(text: str) -> str:
 
 def break_control_tokens(text: str) -> str:
     """The text with control tokens made unreadable as such, while our tags stay: for a model's own broken turns."""
-    return _CONTROL.sub(lambda token: "<\u200b" + token.group()[1:], text)
+    return part_control_tokens(text)
 
 
 def parse_turn(
@@ -150,14 +148,14 @@ def parse_turn(
         return sorted(dict.fromkeys(violations), key=lambda violation: _RANK[violation.kind])
     call = next((item for item in parsed if isinstance(item, ToolCall)), None)
     return Turn(thought, call, None if call else answers[0].text.strip())
+
+
 def reasoning_of(text: str, reasoning: str | None) -> str:
     """What a reply shows of a reasoning model's own thinking: `reasoning`, or what stands before a half-open `</think>`."""
     if reasoning and reasoning.strip():
         return reasoning
     before, closed, _ = text.partition("</think>")
     return before.strip() if closed and "<think>" not in before else ""
-
-
 
 
 class _Block(NamedTuple):
@@ -286,8 +284,8 @@ def render_action(turn: Turn) -> str:
     """
     if turn.call is not None:
         call = json.dumps({"name": turn.call.name, "arguments": turn.call.arguments}, ensure_ascii=False)
-        # A tag inside an argument would end the block: its `<` is written as JSON can also write it.
-        call = _FOREIGN.sub(r"\\u003c", call)
+        # A tag inside an argument would end the block: its first character is written as JSON can also write it.
+        call = _FOREIGN.sub(lambda start: f"\\u{ord(start.group()):04x}", call)
         return f"<tool_call>\n{call}\n</tool_call>"
     if turn.answer is None:
         raise ValueError("a turn needs a call or an answer")

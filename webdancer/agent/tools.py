@@ -47,6 +47,7 @@ _SEPARATOR_LINE = re.compile(rf"{_LINE_START}{_BLANK}={{7}}(?={_BLANK}(?:[{_LINE
 _HEADING = re.compile(
     rf"{_LINE_START}(?={_BLANK}(?:(?:Evidence in page|Evidence|Summary|Results):|What \S+ says about the goal|A search for \"))"
 )
+_HIT_LINE = re.compile(rf"{_BLANK}(?:\d+\. \[|Date: |## )")
 _FALLBACK_CHARS = 2000
 """Characters of the page's nearest passages that stand in for the evidence when the summariser fails."""
 _MAX_REASKS = 2
@@ -232,7 +233,7 @@ def format_hits(query: str, hits: Sequence[SearchHit]) -> str:
         lines = [f"{number}. [{_line(hit.title)}]({_line(hit.url)})"]
         if hit.published is not None:
             lines.append(f"Date: {hit.published.isoformat()}")
-        lines.append(_line(hit.snippet))
+        lines.append(_snippet_line(hit.snippet))
         entries.append("\n".join(line for line in lines if line))
     return "\n\n".join(
         [f'A search for "{_line(query)}" found {len(hits)} {noun}:', "## Web Results\n" + "\n\n".join(entries)]
@@ -242,7 +243,7 @@ def format_hits(query: str, hits: Sequence[SearchHit]) -> str:
 def format_report(url: str, goal: str, evidence: str, summary: str) -> str:
     """The observation of one visited page, in the shape of the release."""
     head = f'What {_line(url)} says about the goal "{_line(goal)}":'
-    return f"{head}\n\nEvidence in page:\n{_quoted(evidence)}\n\nSummary:\n{_line(summary)}"
+    return f"{head}\n\nEvidence in page:\n{_quoted(evidence)}\n\nSummary:\n{_quoted(_line(summary))}"
 
 
 def format_hits_brief(hits: Sequence[SearchHit]) -> str:
@@ -250,7 +251,7 @@ def format_hits_brief(hits: Sequence[SearchHit]) -> str:
     lines = [
         line
         for number, hit in enumerate(hits, 1)
-        for line in (f"{number}. [{_line(hit.title)}]({_line(hit.url)})", _line(hit.snippet))
+        for line in (f"{number}. [{_line(hit.title)}]({_line(hit.url)})", _snippet_line(hit.snippet))
         if line
     ]
     return "\n".join(["Results:", *(lines or ["none"])])
@@ -273,9 +274,15 @@ def _one_part(observation: str) -> str:
     return _SEPARATOR_LINE.sub("======", observation)
 
 
-def _quoted(evidence: str) -> str:
-    """Evidence in which no line looks like the heading of a part of an observation."""
-    return _HEADING.sub("> ", evidence.strip())
+def _quoted(text: str) -> str:
+    """Evidence or a summary in which no line looks like the heading of a part of an observation."""
+    return _HEADING.sub("> ", text.strip())
+
+
+def _snippet_line(snippet: str) -> str:
+    """A snippet on one line, which looks neither like a heading nor like a further result or its date."""
+    line = _line(snippet)
+    return f"> {line}" if _HIT_LINE.match(line) else _quoted(line)
 
 
 def _line(text: str) -> str:

@@ -111,7 +111,7 @@ def system_prompt(name: str, schemas: Sequence[dict[str, JsonValue]]) -> str:
         PromptError: there is no such prompt, or it is none for an agent.
     """
     if "{{tools}}" in load_prompt(name):
-        return fill_prompt(name, tools=Section(render_schemas(schemas)))
+        return fill_prompt(name, tools=Section(neutralise(render_schemas(schemas))))
     return fill_prompt(name)
 
 
