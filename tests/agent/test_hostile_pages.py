@@ -34,7 +34,8 @@ WHOLE_TAG = re.compile(TAG.pattern + r"\s*/?>", re.IGNORECASE)
 CONTROL = re.compile("|".join(map(re.escape, CONTROLS)) + r"|<[\s/]*[|｜]")
 TURN = re.compile(r"<\|im_start\|>(\w+)\n(.*?)<\|im_end\|>\n", re.DOTALL)
 LINES = re.compile(r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
-INVISIBLE = re.compile(r"[\s\u200b-\u200f\u2060\ufeff]+")
+HEAD = re.compile(r'What \S+ says about the goal|A search for "|Results:')
+SURROUNDING = re.compile(r"^[\s\u200b-\u200f\u2060\ufeff]+|[\s\u200b-\u200f\u2060\ufeff]+$")
 
 
 def check_turns(played: Played) -> None:
@@ -69,7 +70,7 @@ def check_observation(content: str, num_parts: int) -> None:
     body = content.removeprefix("<tool_response>\n").removesuffix("\n</tool_response>")
     assert not TAG.search(body)
     assert not CONTROL.search(body)
-    bare = [INVISIBLE.sub("", line) for line in LINES.split(body)]
+    bare = [SURROUNDING.sub("", line) for line in LINES.split(body)]
     assert bare.count("=======") == num_parts - 1
     parts = body.split("\n=======\n")
     assert len(parts) == num_parts
@@ -79,11 +80,11 @@ def check_observation(content: str, num_parts: int) -> None:
             assert lines[:3] == [lines[0], "", "Evidence in page:"]
             assert lines[:-1].count("Summary:") == 1
             assert lines[-2] == "Summary:"
-            assert sum(line.startswith("What ") for line in lines) == 1
+            assert sum(bool(HEAD.match(line)) for line in lines) == 1
         else:
             heads = ("A search for ", "Results:", "Evidence:", "Summary: ", "Error: ")
             assert part.startswith(heads)
-            assert sum(line.startswith(("A search for ", "Results:", "What ")) for line in lines) <= 1
+            assert sum(bool(HEAD.match(line)) for line in lines) <= 1
         if part.startswith(("A search for ", "Results:")):
             assert [line[:4] for line in lines if re.match(r"\d+\. \[", line)] == ["1. [", "2. ["]
             assert sum(line.startswith("Date: ") for line in lines) <= 1
@@ -127,9 +128,18 @@ def check_html(played: Played) -> None:
 def check_critic(played: Played) -> None:
     """The critic's record has as many parts as the episode, also for a reader who takes any line break for one."""
     text = format_for_critic(played.trajectory)
-    heads = [INVISIBLE.sub("", line) for line in LINES.split(text)]
-    found = [head for head in heads if re.match(r"(?:(?:Thought|Call|Result)\d+|Answer):", head)]
-    assert found == ["Thought1:", "Call1:", "Result1:", "Thought2:", "Call2:", "Result2:", "Thought3:", "Answer:"]
+    heads = [SURROUNDING.sub("", line) for line in LINES.split(text)]
+    found = [head for head in heads if re.match(r"(?:(?:Thought|Call|Result)\s+\d+|Answer)\s*:", head)]
+    assert found == [
+        "Thought 1:",
+        "Call 1:",
+        "Result 1:",
+        "Thought 2:",
+        "Call 2:",
+        "Result 2:",
+        "Thought 3:",
+        "Answer:",
+    ]
     prompt = fill_prompt("critic", question=played.trajectory.question, trajectory=text)
     assert not CONTROL.search(prompt)
     assert prompt.count("<trajectory>") == prompt.count("</trajectory>") == prompt.count("</question>") == 1
@@ -284,6 +294,6 @@ async def test_a_line_between_two_observations_cannot_be_forged(line):
     web = MemoryWeb({page.url: page})
     box = Toolbox(web, web, ScriptedModel([summary(page.text, "s")]), AgentSettings())
     result = await box.call("visit", {"url": page.url, "goal": "g"})
-    bare = [INVISIBLE.sub("", part) for part in LINES.split(result.observation)]
+    bare = [SURROUNDING.sub("", part) for part in LINES.split(result.observation)]
     assert "=======" not in bare
     assert "======" in bare

@@ -75,6 +75,13 @@ async def test_a_half_open_block_was_no_turn_in_short_mode_though_the_template_h
     assert isinstance(parse_turn(reply.content, mode=CotMode.SHORT, reasoning=reply.reasoning), Turn)
 
 
+async def test_json_that_quotes_a_closing_tag_was_taken_for_reasoning() -> None:
+    quoted = '{"evidence": "It closes with </think>.", "summary": "s"}'
+    async with endpoint([http(200, completion(quoted))]) as server:
+        reply = await ask(server.url)
+    assert (reply.content, reply.reasoning) == (quoted, None)
+
+
 async def test_two_think_blocks_stay_a_mistake_in_short_mode() -> None:
     content = f"<think>a</think><think>b</think>{CALL}"
     async with endpoint([http(200, completion(content))]) as server:

@@ -26,6 +26,7 @@ from .prompt import call_label, rng_of
 
 _CHAT = "/v1/chat/completions"
 _RETRY_AFTER_S = "0.2"
+_MOMENT_S = 0.01
 _HTML = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body><p>Please sign in.</p></body></html>"
 
 
@@ -117,7 +118,7 @@ class TroubleMiddleware:
         elif trouble == "html":
             await _answer(send, 200, _HTML, content_type=b"text/html")
         elif trouble == "dropped":
-            _transport(receive).abort()
+            await _drop(receive)
         else:
             answer = await _collected(self._app, scope, body, receive)
             await self._deliver(body, answer, receive, send, is_truncated=trouble == "truncated")
@@ -130,8 +131,8 @@ class TroubleMiddleware:
         await send(start)
         if is_truncated:
             await send({"type": "http.response.body", "body": content[: len(content) // 2], "more_body": True})
-            await asyncio.sleep(0.01)  # what is in the buffer goes out before the connection ends
-            _transport(receive).abort()
+            await asyncio.sleep(_MOMENT_S)  # what is in the buffer goes out before the connection ends
+            await _drop(receive)
             return
         await send({"type": "http.response.body", "body": content})
         if start["status"] == 200:
@@ -165,10 +166,10 @@ async def _collected(app: ASGIApp, scope: Scope, body: bytes, receive: Receive) 
     return sent
 
 
-def _transport(receive: Receive) -> asyncio.Transport:
-    """The connection of a request: uvicorn's `receive` is a method of the object that holds it. ASGI has no way to drop one."""
-    transport: asyncio.Transport = receive.__self__.transport  # type: ignore[attr-defined]
-    return transport
+async def _drop(receive: Receive) -> None:
+    """End a request's connection. ASGI has no way to do it; uvicorn's `receive` is a method of what holds the connection."""
+    receive.__self__.transport.abort()  # type: ignore[attr-defined]
+    await asyncio.sleep(_MOMENT_S)  # until uvicorn has heard of it: else it takes the missing answer for a fault of ours
 
 
 async def _answer(

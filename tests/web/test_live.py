@@ -310,10 +310,12 @@ async def test_pdf_and_json(site: LocalSite) -> None:
     pdf.save()
     site.pages |= {
         "/f.pdf": (200, {"Content-Type": "application/pdf"}, buffer.getvalue()),
+        "/g.PDF?v=1": (200, {"Content-Type": "binary/octet-stream"}, buffer.getvalue()),
         "/f.json": (200, {"Content-Type": "application/json"}, b'{"name": "Varn", "built": 1931}'),
     }
     async with open_reader(site) as reader:
         paper, data = await asyncio.gather(reader.read(HOST + "/f.pdf"), reader.read(HOST + "/f.json"))
+        assert (await reader.read(HOST + "/g.PDF?v=1")).text == paper.text
     assert (paper.title, paper.text) == ("Ferries", "The ferry of Varn was built in 1931.")
     assert (data.title, data.text) == ("Varn", '{\n "name": "Varn",\n "built": 1931\n}')
 

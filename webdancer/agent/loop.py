@@ -30,6 +30,8 @@ from webdancer.agent.format import (
 )
 from webdancer.agent.tools import Toolbox
 from webdancer.agent.transcript import Transcript
+from webdancer.calls.scope import call_scope
+from webdancer.calls.tape import TimedOut
 from webdancer.config import AgentSettings
 from webdancer.errors import ContextFullError, ModelError
 from webdancer.llm.protocol import ChatModel, ChatReply, Sampling
@@ -64,7 +66,8 @@ async def run_episode(
     transcript = Transcript(question, schemas, prompt=settings.prompt, omit_thoughts=omit_thoughts)
     turn_sampling = replace(_turn_sampling(sampling, settings, seed), tools=schemas, long_cot=mode is CotMode.LONG)
     episode = _Episode(model, toolbox, transcript, settings, mode, turn_sampling, on_turn, on_step)
-    status = await episode.run()
+    with call_scope(trajectory_id):
+        status = await episode.run()
     return Trajectory(
         id=trajectory_id,
         qa_id=qa_id,
@@ -176,8 +179,8 @@ class _Episode:
         except ModelError as error:
             self.detail = str(error)
             raise
-        except TimeoutError:
-            if limit.expired():
+        except TimeoutError as error:
+            if limit.expired() or isinstance(error, TimedOut):
                 raise _OutOfTimeError from None
             raise
         self.usage += reply.usage

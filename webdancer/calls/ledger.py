@@ -36,7 +36,15 @@ class Spent(NamedTuple):
 
     def plus(self, other: "Spent") -> "Spent":
         """The sum of both."""
-        return Spent(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+        return Spent(
+            self.calls + other.calls,
+            self.failed + other.failed,
+            self.prompt_tokens + other.prompt_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.seconds + other.seconds,
+            self.money + other.money,
+        )
 
 
 class Account(NamedTuple):

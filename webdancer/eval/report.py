@@ -195,7 +195,9 @@ def _outside(rows: JsonValue) -> str:
         "written",
         "money",
     )
-    shown = [[*key, *(round(value) for value in values[:-1]), round(values[-1], 4)] for key, values in sums.items()]
+    shown: list[list[JsonValue]] = [
+        [*key, *(round(value) for value in values[:-1]), round(values[-1], 4)] for key, values in sums.items()
+    ]
     return "<h3>Calls outside of the run</h3>" + _table(head, shown)
 
 

@@ -126,7 +126,7 @@ class OpenAIChatModel:
                 if error.context_is_full or not self._adapt(error, body):
                     raise
                 continue
-            reply = answer.reply(long_cot=sampling.long_cot)
+            reply = answer.reply(is_turn=bool(sampling.tools) or sampling.long_cot, long_cot=sampling.long_cot)
             if sampling.long_cot:
                 self._check_reasoning(reply, answer.num_reasoning_tokens)
             return reply

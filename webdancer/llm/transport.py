@@ -43,7 +43,7 @@ class Transport:
             async with session.post(
                 self._url, data=body, headers=self._headers, proxy=self._proxy, allow_redirects=False
             ) as response:
-                if response.status != 200:
+                if not 200 <= response.status < 300:
                     raise read_error(response.status, response.headers, await _text(response))
                 if response.content_type != "text/event-stream":
                     return await _text(response)

@@ -2,7 +2,7 @@
 
 A reply becomes one turn's text, whichever way its parts came:
 - reasoning: `reasoning_content` (DeepSeek, DashScope, SGLang, llama.cpp), `reasoning` (OpenRouter, vLLM, Ollama) or OpenRouter's
-  `reasoning_details`. A half-open block in the content, `…</think>`, comes of a chat template that opened it: it is the
+  `reasoning_details`. A half-open block in an agent's turn, `…</think>`, comes of a chat template that opened it: it is the
   reasoning too. A whole `<think>` block stays in the content: the agent's parser takes it for the thought.
 - native tool calls: `<tool_call>` blocks in the content, with the arguments as the model wrote them. Text beside a call that
   holds no tag of ours is the call's thought.
@@ -11,6 +11,7 @@ A reply becomes one turn's text, whichever way its parts came:
 import json
 import re
 from dataclasses import replace
+from typing import NamedTuple
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
@@ -209,10 +210,11 @@ class Answer:
         if arguments is not None:
             written.arguments += arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
 
-    def reply(self, *, long_cot: bool) -> ChatReply:
+    def reply(self, *, is_turn: bool, long_cot: bool) -> ChatReply:
         """The reply, once all of it has come.
 
         Args:
+            is_turn: it is one of the agent's: a half-open think block is its reasoning. Other roles may quote such a tag.
             long_cot: of two think blocks at the head of the content, the first is the reasoning.
 
         Raises:
@@ -231,7 +233,9 @@ class Answer:
                 f"is not complete: got finish_reason {self._finish!r}, expected 'stop', 'length' or 'tool_calls'; "
                 "run the same command again, or use another model"
             )
-        content, reasoning = _split_reasoning("".join(self._content), "".join(self._reasoning), long_cot=long_cot)
+        content, reasoning = "".join(self._content), "".join(self._reasoning)
+        if is_turn and not reasoning.strip():
+            content, reasoning = _split_reasoning(content, long_cot=long_cot)
         content = _with_calls(content, [call_block(call.name, call.arguments) for call in self._calls])
         reply = ChatReply(
             content,
@@ -255,14 +259,15 @@ class Answer:
         )
 
 
-def _split_reasoning(content: str, reasoning: str, *, long_cot: bool) -> tuple[str, str]:
-    """Content and reasoning, with what of the content is reasoning moved over."""
-    if reasoning.strip():
-        return content, reasoning
-    found = _HALF_OPEN.match(content) or (long_cot and _TWO_THOUGHTS.match(content)) or None
-    if found is None or not found.group(1).strip():
-        return content, reasoning
-    return content[found.end() :], found.group(1)
+class _Split(NamedTuple):
+    content: str
+    reasoning: str
+
+
+def _split_reasoning(content: str, *, long_cot: bool) -> _Split:
+    """The content without what of it is reasoning, and that."""
+    found = _HALF_OPEN.match(content) or (_TWO_THOUGHTS.match(content) if long_cot else None)
+    return _Split(content[found.end() :], found.group(1)) if found and found.group(1).strip() else _Split(content, "")
 
 
 def _with_calls(content: str, blocks: list[str]) -> str:

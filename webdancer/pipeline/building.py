@@ -108,7 +108,7 @@ def _with_target(config: Config, target: str) -> Config:
     if urlsplit(target).scheme in ("http", "https"):
         folder = urlsplit(target).path.rpartition("/")[0] + "/"
         prefixes = config.crawl.path_prefixes or ((folder,) if folder != "/" else ())
-        update = {"urls": (target,), "source": None, "path_prefixes": prefixes}
+        update: dict[str, object] = {"urls": (target,), "source": None, "path_prefixes": prefixes}
     elif Path(target).is_dir():
         update = {"urls": (), "source": str(Path(target).resolve())}
     else:
@@ -183,14 +183,15 @@ def _check_cap(measured: Forecast, cap: Cap, spent: dict[str, JsonValue]) -> Non
 def show_forecast(found: Forecast, title: str) -> None:
     """A table for people: a row for each role of each stage."""
     table = Table(title=title, title_justify="left")
-    for name in ("stage", "role", "calls", "tokens", "money"):
-        table.add_column(name, justify="left" if name in ("stage", "role") else "right")
+    names, numbers = ("stage", "role"), ("calls", "tokens", "money")
+    for name in (*names, *numbers):
+        table.add_column(name, justify="left" if name in names else "right")
     values = found.as_json()
     rows = values["rows"]
     assert isinstance(rows, list)
     for row in rows:
         assert isinstance(row, dict)
-        table.add_row(*(f"{row[c.header]:,}" if c.justify == "right" else str(row[c.header]) for c in table.columns))
+        table.add_row(*(str(row[name]) for name in names), *(f"{row[name]:,}" for name in numbers))
     console.print(table)
     console.print(
         f"In all {values['llm_calls']:,} model calls with {values['llm_tokens']:,} tokens, {values['search_calls']:,} searches, "

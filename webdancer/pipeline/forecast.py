@@ -190,6 +190,7 @@ def _need(account: Account, spent: Spent) -> Need:
 
 def _factor(account: Account, done: Work, work: Work) -> float:
     """How many times the pilot's work a stage of the run has to do; the pilot's page groups are done."""
+    before, after = 0.0, 0.0
     match account.stage:
         case "synth":
             before = done.groups.get(account.part, 0)

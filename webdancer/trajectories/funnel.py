@@ -245,7 +245,7 @@ def _format_step(number: int, step: Step) -> list[str]:
     """The parts of one step; a long result is cut, and says so."""
     parts = [f"Thought {number}:\n{_quoted(step.thought)}"]
     if step.tool is not None:
-        parts.append(f"Call {number}:\n{step.tool} {json.dumps(step.arguments, ensure_ascii=False)}")
+        parts.append(f"Call {number}:\n{step.tool} {_quoted(json.dumps(step.arguments, ensure_ascii=False))}")
     if step.observation is not None:
         shown = step.observation[:_MAX_OBSERVATION_CHARS]
         cut = len(step.observation) - len(shown)

@@ -50,7 +50,9 @@ _MAX_HELD_BYTES = 256_000_000
 _COMMIT_EVERY = 200
 _COMMIT_EVERY_S = 2.0
 _LOAD = 1000
-_NOT_IDENTITY = frozenset({"urls", "resolve", "headers", "max_per_host", "delay_s", "max_crawl_delay_s", "timeout_s"})
+_NOT_IDENTITY = frozenset(
+    {"urls", "resolve", "allow_private", "headers", "max_per_host", "delay_s", "max_crawl_delay_s", "timeout_s"}
+)
 """Settings that may differ when a crawl is resumed: they change its pace or its way to the servers, not its pages."""
 
 

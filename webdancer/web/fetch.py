@@ -26,6 +26,7 @@ from webdancer.web.urls import canonical_url
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _TEXT_TYPES = frozenset({"application/xml", "application/xhtml+xml", "application/json", "application/pdf"})
+_DOWNLOADS = frozenset({"application/octet-stream", "binary/octet-stream", "application/force-download"})
 _NOT_PAGES = frozenset({"text/css", "text/javascript", "text/ecmascript", "text/calendar", "text/vcard"})
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A token (RFC 9110, section 5.6.2)."""
@@ -210,7 +211,7 @@ class Fetcher:
             await self._drain(response)
             return replace(result, problem=problem, detail=f"HTTP {response.status}")
         kind = response.headers.get("Content-Type", "")
-        if not any_type and not _is_text(kind):
+        if not any_type and not _is_text(kind) and not _is_download_of_pdf(kind, result.url):
             response.close()
             return replace(result, problem=FetchProblem.UNSUPPORTED_TYPE, detail=kind)
         return await self._read_body(result, response)
@@ -324,6 +325,12 @@ def _is_text(content_type: str) -> bool:
     if kind == "" or kind in _TEXT_TYPES or kind.startswith("text/"):
         return True
     return kind.endswith(("+xml", "+json")) and kind.startswith("application/")
+
+
+def _is_download_of_pdf(content_type: str, url: str) -> bool:
+    """Whether a body of no particular type is a PDF by its name: many servers offer them so."""
+    kind = content_type.partition(";")[0].strip().lower()
+    return kind in _DOWNLOADS and url.partition("?")[0].lower().endswith(".pdf")
 
 
 def _problem_of_status(status: int) -> FetchProblem | None:
