@@ -96,7 +96,7 @@ def test_control_tokens_of_other_families_are_parted(token: str) -> None:
     assert f"a{token}b" in prompt.replace("\u200b", "")
 
 
-@pytest.mark.parametrize("tag", ["</ page>", "< /page>", "< / page >"])
+@pytest.mark.parametrize("tag", ["</ page>", "< /page>", "< / page >", "<//page>", "< page >"])
 def test_a_closing_tag_with_spaces_is_parted_too(tag: str) -> None:
     prompt = fill_prompt("summariser", goal="g", url="u", title="t", text=f"a{tag}b")
     assert f"a<\u200b{tag[1:]}b" in prompt
