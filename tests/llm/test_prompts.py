@@ -102,6 +102,10 @@ def test_a_closing_tag_with_spaces_is_parted_too(tag: str) -> None:
     assert f"a<\u200b{tag[1:]}b" in prompt
 
 
+def test_a_tag_split_over_title_and_text_is_parted() -> None:
+    assert "title: a<\u200b\n\n/page>" in fill_prompt("summariser", goal="g", url="u", title="a<", text="/page>")
+
+
 @pytest.mark.parametrize("text", ["a < b", "[image]", "[args]", "x[0] = y[1]", "江城大桥｜旅游", "2 <3", "a ]~ b"])
 def test_ordinary_text_is_left_alone(text: str) -> None:
     assert quote_data(text) == text

@@ -14,8 +14,8 @@ from webdancer.errors import PromptError
 from webdancer.llm.control_tokens import CONTROL_TOKEN_START, ZERO_WIDTH_SPACE
 
 _FIELD = re.compile(r"\{\{(\w+)\}\}")
-_READABLE = re.compile(rf"<(?=[A-Za-z_]|[\s/]*/\s*[A-Za-z_]|\s+[A-Za-z_]+\s*>)|{CONTROL_TOKEN_START}")
-"""Before what a model may take for a tag, also one written as `< / page >`, or a server for a control token."""
+_READABLE = re.compile(rf"<(?=[A-Za-z_]|[\s/]*/\s*[A-Za-z_]|\s+[A-Za-z_]+\s*>|[\s/]*\Z)|{CONTROL_TOKEN_START}")
+"""Before what a model may take for a tag, or a server for a control token; also `< / page >`, and one that goes on in the next field."""
 
 
 class Section(str):

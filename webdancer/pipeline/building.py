@@ -18,6 +18,7 @@ from webdancer.config import Config, CrawlSettings
 from webdancer.errors import BudgetError, ConfigError, StoreError
 from webdancer.pipeline.exporting import export_run
 from webdancer.pipeline.forecast import Forecast, actual, forecast, pilot_settings
+from webdancer.pipeline.models import check_keys
 from webdancer.pipeline.progress import console
 from webdancer.pipeline.run_folder import RunFolder
 from webdancer.pipeline.stages import run_pipeline
@@ -57,10 +58,12 @@ async def build(
         The forecasts and what was really called, as in `RUN/forecast.json`.
 
     Raises:
-        ConfigError: the target is neither a URL nor a folder, or the settings name no model.
+        ConfigError: the target is neither a URL nor a folder, the settings name no model, or a key is missing.
         BudgetError: the cap is reached, or the forecast after the pilot exceeds it.
     """
     config = _with_target(config, target)
+    if tape is None or not tape.is_replay:
+        check_keys(config.llm)
     kept: dict[str, JsonValue] = {}
     if (out / _FORECASTS).exists():
         kept = json.loads((out / _FORECASTS).read_text(encoding="utf-8"))

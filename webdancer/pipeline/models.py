@@ -8,6 +8,7 @@ from pathlib import Path
 from webdancer.calls.outside import Outside
 from webdancer.config import EndpointSettings, LlmSettings
 from webdancer.errors import ReplayError
+from webdancer.keys import read_key
 from webdancer.llm.client import OpenAIChatModel
 from webdancer.llm.protocol import ChatModel, ChatReply, Message, Sampling
 from webdancer.records import CotMode
@@ -71,6 +72,19 @@ async def open_models(
     finally:
         for model in opened.values():
             await model.aclose()
+
+
+def check_keys(settings: LlmSettings) -> None:
+    """Look for the keys of all endpoints, before anything is begun that needs them later.
+
+    Raises:
+        ConfigError: one is missing.
+    """
+    for role in ROLES:
+        endpoint: EndpointSettings = getattr(settings, role) or settings.default
+        if endpoint.base_url != "scribe":
+            what = f"{endpoint.base_url}, model {endpoint.model!r}"
+            read_key(env=endpoint.api_key_env, file=endpoint.api_key_file, what=what)
 
 
 class _Replayed:
