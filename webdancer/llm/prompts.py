@@ -15,7 +15,8 @@ from webdancer.llm.control_tokens import CONTROL_TOKEN_START, ZERO_WIDTH_SPACE
 
 _FIELD = re.compile(r"\{\{(\w+)\}\}")
 _READABLE = re.compile(rf"<(?=[A-Za-z_]|[\s/]*/\s*[A-Za-z_]|\s+[A-Za-z_]+\s*>|[\s/]*\Z)|{CONTROL_TOKEN_START}")
-"""Before what a model may take for a tag, or a server for a control token; also `< / page >`, and one that goes on in the next field."""
+"""Before what a model may take for a tag (also `< / page >`, and one that goes on in the next field), or a server for a control
+token."""
 
 
 class Section(str):
