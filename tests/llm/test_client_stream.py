@@ -4,12 +4,14 @@ import asyncio
 
 import pytest
 from asking import OK, ask, failure, opened
+from fixtures import ScriptedModel
 from http_script import completion, delta, endpoint, error, events, http, stream, usage_chunk
 
 from webdancer.errors import ContextFullError
 from webdancer.llm.protocol import ChatReply, Message, Sampling
 from webdancer.llm.transport import EventReader
 from webdancer.records import Usage
+from webdancer.serve.openai_api import create_app, serve
 
 USAGE = usage_chunk(prompt_tokens=12, completion_tokens=3, total_tokens=15)
 TOLD = Usage(prompt_tokens=12, completion_tokens=3, llm_calls=1)
@@ -217,6 +219,23 @@ async def test_a_model_that_only_streams_is_asked_for_a_stream(message: str, cap
 async def test_a_server_that_does_not_stream_is_read_as_well() -> None:
     async with endpoint([http(200, completion())]) as server:
         assert (await ask(server.url, stream=True)).content == "Velm"
+
+
+async def test_our_own_server_streams_what_it_answers_whole() -> None:
+    answer = ChatReply(
+        "one two END three", reasoning="So.", usage=Usage(prompt_tokens=7, completion_tokens=8, llm_calls=1)
+    )
+    app = create_app({"m": ScriptedModel([answer, answer])})
+    ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    server = asyncio.create_task(serve(app, "127.0.0.1", 0, ready.set_result))
+    try:
+        url = f"http://127.0.0.1:{await ready}/v1"
+        whole = await ask(url, sampling=Sampling(stop=("END",)))
+        streamed = await ask(url, sampling=Sampling(stop=("END",)), stream=True)
+    finally:
+        server.cancel()
+    assert streamed == whole
+    assert (whole.content, whole.reasoning, whole.usage.prompt_tokens) == ("one two ", "So.", 7)
 
 
 async def test_a_stop_string_of_the_client_ends_the_stream_and_the_connection() -> None:
