@@ -234,6 +234,7 @@ async def test_our_own_server_streams_what_it_answers_whole() -> None:
         streamed = await ask(url, sampling=Sampling(stop=("END",)), stream=True)
     finally:
         server.cancel()
+        await asyncio.wait({server})
     assert streamed == whole
     assert (whole.content, whole.reasoning, whole.usage.prompt_tokens) == ("one two ", "So.", 7)
 
