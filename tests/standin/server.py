@@ -169,7 +169,9 @@ async def _collected(app: ASGIApp, scope: Scope, body: bytes, receive: Receive) 
 async def _drop(receive: Receive) -> None:
     """End a request's connection. ASGI has no way to do it; uvicorn's `receive` is a method of what holds the connection."""
     receive.__self__.transport.abort()  # type: ignore[attr-defined]
-    await asyncio.sleep(_MOMENT_S)  # until uvicorn has heard of it: else it takes the missing answer for a fault of ours
+    await asyncio.sleep(
+        _MOMENT_S
+    )  # until uvicorn has heard of it: else it takes the missing answer for a fault of ours
 
 
 async def _answer(

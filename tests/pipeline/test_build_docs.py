@@ -1,0 +1,162 @@
+"""From a real site to training files: python3-doc over HTTP, every role a stand-in behind an OpenAI-compatible server."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import httpx2
+import pytest
+from standin.docs_site import install_docs, serve_docs
+from standin.server import Troubles, running
+
+from webdancer.calls.ledger import Spent, read_ledger
+from webdancer.calls.tape import CallKind
+from webdancer.config import (
+    Config,
+    CrawlSettings,
+    EndpointSettings,
+    EvalSettings,
+    LlmSettings,
+    PolicySettings,
+    SampleSettings,
+    SynthSettings,
+)
+from webdancer.pipeline.stages import run_pipeline
+from webdancer.records import QA, CotMode, EvalResult, QASplit, Trajectory, Verdict, VerdictStage
+from webdancer.store import read_records
+from webdancer.synth.outcomes import DroppedQA, GroupOutcome
+
+NO_INDEXES = (r"/genindex", r"/py-modindex", r"/contents\.html$", r"/license\.html$", r"\.(?:zip|py|txt)$", r"/_")
+"""Pages that list everything: with them, a crawl of few pages holds hardly anything else."""
+LEDGER_ROLES = {
+    "writer": "writer",
+    "picker": "rewriter",
+    "describer": "rewriter",
+    "rewriter": "rewriter",
+    "summariser": "summariser",
+    "judge": "judge",
+    "critic": "critic",
+    "agent": "agent",
+    "answerer": "agent",
+    "teacher": "agent",
+}
+"""The settings' name of a role that a prompt names; the agent and the answerer are one model, and the teacher is it as well."""
+
+
+@pytest.fixture(scope="module")
+def docs() -> Path:
+    folder = install_docs()
+    if folder is None:
+        pytest.skip("needs Debian's python3-doc: apt-get install -y python3-doc")
+    return folder
+
+
+def settings(address: str, site: str, num_questions: dict[str, int], **crawl: object) -> Config:
+    """Every role on one endpoint; nothing is trained."""
+    model = "standin-reasoner" if crawl.pop("mode", CotMode.SHORT) is CotMode.LONG else "standin"
+    endpoint = EndpointSettings(base_url=f"{address}/v1", model=model, max_concurrent=8, timeout_s=30.0)
+    return Config(
+        crawl=CrawlSettings.model_validate({"urls": (f"{site}/index.html",), "exclude": NO_INDEXES, **crawl}),
+        llm=LlmSettings(default=endpoint),
+        synth=SynthSettings(num_questions=num_questions, max_answer_share=0.25, concurrency=8),
+        sample=SampleSettings(
+            mode=CotMode.LONG if model == "standin-reasoner" else CotMode.SHORT,
+            max_attempts=2,
+            sft_share=0.7,
+            concurrency=8,
+        ),
+        eval=EvalSettings(systems=("scribe", "closed_book", "one_search"), concurrency=8),
+        policy=PolicySettings(base="none"),
+    )
+
+
+async def counts_of(address: str) -> dict[str, dict[str, int]]:
+    async with httpx2.AsyncClient() as client:
+        found: dict[str, dict[str, int]] = (await client.get(f"{address}/counts")).json()
+        return found
+
+
+def by_ledger_role(calls: dict[str, int]) -> Counter[str]:
+    """The server's counts under the ledger's names of the roles."""
+    counts: Counter[str] = Counter()
+    for label, num in calls.items():
+        counts[LEDGER_ROLES[label.removesuffix("_reask").removesuffix("_forced")]] += num
+    return counts
+
+
+def check_records(run: Path) -> None:
+    """Every stage left its records, and they fit together."""
+    qas = {qa.id: qa for name in ("qa", "heldout_qa") for qa in read_records(run / f"{name}.jsonl", QA)}
+    dropped = list(read_records(run / "qa_dropped.jsonl", DroppedQA))
+    written = [c.qa.id for g in read_records(run / "qa_groups.jsonl", GroupOutcome) for c in g.candidates]
+    assert sorted(written) == sorted([*qas, *(qa.id for qa in dropped)])
+    trajectories = {t.id: t for t in read_records(run / "trajectories.jsonl", Trajectory)}
+    asked = {qa.id for qa in qas.values() if qa.split is QASplit.SFT}
+    assert {t.qa_id for t in trajectories.values()} == asked
+    verdicts = list(read_records(run / "verdicts.jsonl", Verdict))
+    fallen = {verdict.trajectory_id for verdict in verdicts if not verdict.keep}
+    learnt = {t.id for t in read_records(run / "sft.jsonl", Trajectory)}
+    assert learnt == trajectories.keys() - fallen
+    for system in ("teacher", "closed_book", "one_search"):
+        results = list(read_records(run / "eval" / f"{system}.jsonl", EvalResult))
+        assert {r.qa_id for r in results} == {qa.id for qa in qas.values() if qa.split is QASplit.HELDOUT}
+    assert json.loads((run / "summary.json").read_text())["qa"]["num_heldout"] == len(results)
+    assert (run / "report.html").stat().st_size > 1000
+
+
+def check_calls(run: Path, counts: dict[str, dict[str, int]]) -> None:
+    """The server answered what the ledger says, by role, with the same tokens; and what the records tell of it."""
+    spent: dict[str, Spent] = {}
+    for account, one in read_ledger([run / "ledger.jsonl"]).items():
+        if account.kind is CallKind.CHAT:
+            role = LEDGER_ROLES[account.role]
+            spent[role] = spent.get(role, Spent()).plus(one)
+    assert by_ledger_role(counts["calls"]) == {role: one.calls - one.failed for role, one in spent.items()}
+    for kind in ("prompt", "completion"):
+        tokens = {label: used.get(kind, 0) for label, used in counts["tokens"].items()}  # type: ignore[attr-defined]
+        assert by_ledger_role(tokens) == {role: getattr(one, f"{kind}_tokens") for role, one in spent.items()}
+    outcomes = list(read_records(run / "qa_groups.jsonl", GroupOutcome))
+    assert counts["calls"]["writer"] == len(outcomes)
+    episodes = [
+        *read_records(run / "trajectories.jsonl", Trajectory),
+        *read_records(run / "eval" / "teacher_trajectories.jsonl", Trajectory),
+    ]
+    turns = sum(num for label, num in counts["calls"].items() if label.startswith("agent"))
+    assert turns == sum(episode.usage.llm_calls for episode in episodes)
+    critics = [v for v in read_records(run / "verdicts.jsonl", Verdict) if v.stage is VerdictStage.CRITIC]
+    assert counts["calls"]["critic"] == len(critics)
+
+
+async def test_a_few_pages_of_a_real_site(docs: Path, tmp_path: Path) -> None:
+    num_questions = {"count": 2, "multi_hop": 8, "easy_to_hard": 4}
+    async with serve_docs(docs) as site, running() as address:
+        config = settings(address, site, num_questions, max_pages=110, path_prefixes=("/index", "/library/"))
+        await run_pipeline(tmp_path / "run", config)
+        counts = await counts_of(address)
+    check_records(tmp_path / "run")
+    check_calls(tmp_path / "run", counts)
+    kinds = Counter(qa.kind for name in ("qa", "heldout_qa") for qa in read_records(tmp_path / f"run/{name}.jsonl", QA))
+    assert kinds["multi_hop"] == 8
+    assert len(list(read_records(tmp_path / "run" / "sft.jsonl", Trajectory))) >= 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", [CotMode.SHORT, CotMode.LONG])
+async def test_a_whole_site_while_calls_fail(docs: Path, tmp_path: Path, mode: CotMode) -> None:
+    """What the run is told is right in spite of rate limits, outages and torn connections."""
+    troubles = Troubles(latency_s=0.005, rate_429=0.02, rate_5xx=0.02, rate_dropped=0.01, rate_slow=0.01, slow_s=0.3)
+    num_questions = {"count": 12, "multi_hop": 24, "intersection": 6, "easy_to_hard": 16}
+    async with serve_docs(docs) as site, running(troubles) as address:
+        await run_pipeline(tmp_path / "run", settings(address, site, num_questions, max_pages=600, mode=mode))
+        counts = await counts_of(address)
+    check_records(tmp_path / "run")
+    check_calls(tmp_path / "run", counts)
+    assert set(counts["failures"]) == {"429", "5xx", "dropped", "slow"} - {"slow"}
+    qas = [qa for name in ("qa", "heldout_qa") for qa in read_records(tmp_path / f"run/{name}.jsonl", QA)]
+    kinds = Counter(str(qa.kind) for qa in qas)
+    assert all(kinds[kind] >= 0.6 * aim for kind, aim in num_questions.items()), kinds
+    kept = {t.qa_id for t in read_records(tmp_path / "run" / "sft.jsonl", Trajectory)}
+    asked = {qa.id for qa in qas if qa.split is QASplit.SFT}
+    assert 0.6 * len(asked) < len(kept) < len(asked)
+    reasons = {v.reason for v in read_records(tmp_path / "run" / "verdicts.jsonl", Verdict) if not v.keep}
+    assert len(reasons) >= 3
