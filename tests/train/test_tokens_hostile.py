@@ -1,17 +1,22 @@
 """Whatever a text holds, control tokens and tags stand only where we put them, and the text comes back as it was."""
 
+import asyncio
 import json
 import re
 from functools import cache
 from pathlib import Path
+from random import Random
 
 import pytest
 from chat_tokenizers import BUILDERS, CONTROLS, RESPONSE, TURN_TAGS, build_tokenizer
+from hostile_texts import hostile_text, play
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from webdancer.agent.format import neutralise, render_tool_response
 from webdancer.agent.schemas import TOOL_SCHEMAS
+from webdancer.agent.transcript import replay
 from webdancer.llm.protocol import Message
 from webdancer.records import Status, Step, ToolError, Trajectory
 from webdancer.store import read_records
@@ -173,6 +178,59 @@ def test_hostile_trajectories_have_their_controls_where_the_layout_puts_them(nam
         head = encode_trajectory(tokens, part, TOOL_SCHEMAS, prompt="agent")
         length = len(head.token_ids)
         assert (sequence.token_ids[:length], sequence.mask[:length]) == head
+
+
+@cache
+def hostile_episode(seed: int) -> Trajectory:
+    """An episode over hostile results and pages, put through the extractor, the tools and the loop."""
+    return asyncio.run(play(seed)).trajectory
+
+
+def check_episode(tokens: ChatTokens, whole: Trajectory) -> None:
+    """Controls and tags stand where the layout puts them, and all else is the transcript's text, letter by letter."""
+    sequence = encode_trajectory(tokens, whole, TOOL_SCHEMAS, prompt="agent_brief")
+    known = set(reserved_ids(tokens).values())
+    marks = ["<|im_start|>", "<|im_end|>"]
+    responses = [marks[0], *RESPONSE, marks[1]]
+    call, answer = [marks[0], *TURN_TAGS[:4], marks[1]], [marks[0], *TURN_TAGS[:2], *TURN_TAGS[4:], marks[1]]
+    expected = [*marks, *marks, *call, *responses, *call, *responses, *answer]
+    found = controls_in(tokens, sequence.token_ids)
+    lead = "<s>" if found[0] == "<s>" else ""
+    assert found[len(lead) > 0 :] == [control for control in expected if control in known]
+    messages = replay(whole, TOOL_SCHEMAS, prompt="agent_brief").messages
+    rendered = "".join(f"<|im_start|>{message.role}\n{message.content}<|im_end|>\n" for message in messages)
+    assert tokens.decode(sequence.token_ids) == lead + rendered.removesuffix("\n")
+    assert neutralise(whole.steps[1].observation or "") in rendered
+
+
+@ALL
+def test_hostile_pages_yield_no_control_or_tag_token(name):
+    for seed in range(40):
+        check_episode(chat(name), hostile_episode(seed))
+
+
+@pytest.mark.slow
+@ALL
+def test_10_000_hostile_observations_yield_no_control_or_tag_token(name):
+    """As `test_hostile_pages_yield_no_control_or_tag_token`, a text of each kind that pages are made of at a time."""
+    tokens, rng = chat(name), Random(11)
+    tags = [tag for tag in RESPONSE if tag in set(reserved_ids(tokens).values())]
+    opening = ["<|im_start|>", *(["<think>"] if tokens.prefill else [])]
+    for _ in range(10_000):
+        response = render_tool_response(hostile_text(rng))
+        ids = tokens.next_turn(response, ended=True)
+        assert controls_in(tokens, ids) == ["<|im_start|>", *tags, "<|im_end|>", *opening]
+        assert (
+            tokens.decode(ids) == f"\n<|im_start|>user\n{response}<|im_end|>\n<|im_start|>assistant\n{tokens.prefill}"
+        )
+
+
+@pytest.mark.slow
+def test_10_000_hostile_episodes_yield_no_control_or_tag_token():
+    """The tokenizers in turn, each over a thousand episodes or more."""
+    names = [*BUILDERS, "shipped"]
+    for seed in range(10_000):
+        check_episode(chat(names[seed % len(names)]), asyncio.run(play(seed)).trajectory)
 
 
 def trajectory(question: str, *steps: Step, answer: str | None = "Velm") -> Trajectory:
