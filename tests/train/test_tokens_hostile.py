@@ -209,7 +209,6 @@ def test_hostile_pages_yield_no_control_or_tag_token(name):
         check_episode(chat(name), hostile_episode(seed))
 
 
-@pytest.mark.slow
 @ALL
 def test_10_000_hostile_observations_yield_no_control_or_tag_token(name):
     """As `test_hostile_pages_yield_no_control_or_tag_token`, a text of each kind that pages are made of at a time."""
