@@ -72,9 +72,9 @@ def build(
 
     settings = with_endpoint(load_config(config), base_url=base_url, model=model)
 
+    cap = None if max_money is None and max_calls is None else Cap(max_money, max_calls)
+
     def ask_cap(proposed: Cap) -> Cap:
-        if max_money is not None or max_calls is not None:
-            return Cap(max_money, max_calls)
         if yes:
             return proposed
         if proposed.money is not None:
@@ -82,7 +82,7 @@ def build(
         return Cap(None, typer.prompt("Most model calls to make", default=proposed.llm_calls, type=int, err=True))
 
     with open_tape(record, replay) as tape:
-        run_async(build_site(target, out, settings, ask_cap=ask_cap, pilot=pilot, tape=tape))
+        run_async(build_site(target, out, settings, ask_cap=ask_cap, cap=cap, pilot=pilot, tape=tape))
 
 
 @app.command()

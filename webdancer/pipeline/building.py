@@ -45,14 +45,22 @@ AskCap = Callable[[Cap], Cap]
 
 
 async def build(
-    target: str, out: Path, config: Config, *, ask_cap: AskCap, pilot: bool = True, tape: Tape | None = None
+    target: str,
+    out: Path,
+    config: Config,
+    *,
+    ask_cap: AskCap,
+    cap: Cap | None = None,
+    pilot: bool = True,
+    tape: Tape | None = None,
 ) -> dict[str, JsonValue]:
     """Make questions, trajectories, training files and an evaluation from a site.
 
     Args:
         target: a URL, a folder of documents, or a snapshot.
         out: the run's folder.
-        ask_cap: asked once; a run that goes on keeps to what was said.
+        ask_cap: asked once, where `cap` does not say it; a run that goes on keeps to what was said.
+        cap: also the new one of a run that has reached its old one.
 
     Returns:
         The forecasts and what was really called, as in `RUN/forecast.json`.
@@ -70,10 +78,11 @@ async def build(
     if "cap" not in kept:
         first = forecast(config)
         show_forecast(first, "Forecast, by assumptions")
-        cap = ask_cap(proposed(first))
-        kept = {"cap": {"money": cap.money, "llm_calls": cap.llm_calls}, "assumptions": first.as_json()}
-        write_json(out / _FORECASTS, kept)
-    cap = Cap(**kept["cap"])  # type: ignore[arg-type]
+        cap = cap or ask_cap(proposed(first))
+        kept = {"assumptions": first.as_json()}
+    cap = cap or Cap(**kept["cap"])  # type: ignore[arg-type]
+    kept["cap"] = {"money": cap.money, "llm_calls": cap.llm_calls}
+    write_json(out / _FORECASTS, kept)
     config = _within(config, cap, spent={})
     await run_pipeline(out, config, until="crawl", tape=tape)
     if pilot:
@@ -84,7 +93,7 @@ async def build(
             kept |= {"pilot_cost": spent, "pilot": measured.as_json()}
             write_json(out / _FORECASTS, kept)
             show_forecast(measured, "Forecast of what is still to come, by the pilot")
-            _check_cap(measured, cap, spent)
+        _check_cap(measured, cap, spent, actual(out))
         config = _within(config, cap, spent)
     await run_pipeline(out, config, tape=tape)
     export_all(out)
@@ -164,22 +173,28 @@ def proposed(found: Forecast) -> Cap:
     return Cap(None, round(found.total(CallKind.CHAT).calls * _HEADROOM))
 
 
-def _check_cap(measured: Forecast, cap: Cap, spent: dict[str, JsonValue]) -> None:
+def _check_cap(measured: Forecast, cap: Cap, pilot: dict[str, JsonValue], run: dict[str, JsonValue]) -> None:
     """Stop before the money is spent, where the forecast says that it will not do.
+
+    Args:
+        pilot, run: what each has called so far.
 
     Raises:
         BudgetError: the forecast exceeds what is left.
     """
     total, calls = measured.total(), measured.total(CallKind.CHAT).calls
-    for name, limit, needed, used in (
-        ("money", cap.money, total.money, spent["money"]),
-        ("model calls", cap.llm_calls, calls, spent["llm_calls"]),
+    for name, key, limit, forecast_all in (
+        ("money", "money", cap.money, total.money),
+        ("model calls", "llm_calls", cap.llm_calls, calls),
     ):
-        assert isinstance(used, int | float)
-        if limit is not None and needed > limit - used:
+        done, tried = run[key], pilot[key]
+        assert isinstance(done, int | float)
+        assert isinstance(tried, int | float)
+        if limit is not None and forecast_all + tried > limit and done < forecast_all:
             raise BudgetError(
-                f"the cap will not do: {needed:,.6g} {name} more are forecast, and {limit - used:,.6g} of {limit:,.6g} are left. "
-                "Run the same command with a larger --max-money or --max-calls, or with fewer questions in another folder"
+                f"the cap will not do: {forecast_all - done:,.6g} {name} more are forecast, and "
+                f"{max(0, limit - tried - done):,.6g} of {limit:,.6g} are left. Run the same command with a larger "
+                "--max-money or --max-calls, or with fewer questions in another folder"
             )
 
 
