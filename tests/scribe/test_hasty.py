@@ -10,6 +10,7 @@ from test_scribe_agent import RankedWeb
 from webdancer.agent.loop import run_episode
 from webdancer.agent.tools import Toolbox
 from webdancer.agent.transcript import replay
+from webdancer.calls.outside import Outside
 from webdancer.config import AgentSettings, FunnelSettings, LlmSettings
 from webdancer.llm.prompts import fill_prompt
 from webdancer.llm.protocol import Message, Sampling
@@ -172,7 +173,7 @@ async def test_a_lucky_short_cut_passes_the_funnels_rules_and_the_critic() -> No
 
 async def test_only_the_teacher_is_hasty() -> None:
     web = web_with(*WRONG)
-    async with open_models(LlmSettings(shortcuts=1.0), mode=CotMode.SHORT) as models:
+    async with open_models(LlmSettings(shortcuts=1.0), mode=CotMode.SHORT, outside=Outside("sample")) as models:
         answers = {}
         for name, model in (("teacher", models.teacher), ("agent", models.agent)):
             trajectory = await run_episode(

@@ -355,3 +355,17 @@ def test_a_reply_is_the_same_in_every_process() -> None:
     }
     assert len(outputs) == 1
     assert "question" in outputs.pop()
+
+
+async def test_another_wording_of_a_role_changes_no_draw():
+    prompt = fill_prompt(
+        "pick_entity",
+        question="Which city is the birthplace of the founder of Prertalby University and of Velm College?",
+        answer="Kesterby",
+        introduced="",
+    )
+    reworded = prompt.replace("A question is to be made harder", "Make a question harder").replace("Answer with", "Give")
+    assert reworded != prompt
+    for seed in range(20):
+        replies = [await Scribe().chat([Message("user", text)], Sampling(seed=seed)) for text in (prompt, reworded)]
+        assert replies[0].content == replies[1].content

@@ -10,6 +10,7 @@ from webdancer.llm.protocol import Message
 
 _ROLE = re.compile(r"^Role: *(\w+)\s*$", re.MULTILINE)
 _DATA = re.compile(r"^<\w+>$", re.MULTILINE)
+_DATA_END = re.compile(r"^</\w+>$", re.MULTILINE)
 _PAGE = re.compile(r"^<page>\nurl: *([^\n]*)\ntitle: *([^\n]*)\n(.*?)\n?</page>$", re.MULTILINE | re.DOTALL)
 
 
@@ -36,6 +37,12 @@ def section(prompt: str, tag: str) -> str:
 def pages(prompt: str) -> list[tuple[str, str, str]]:
     """The prompt's pages as (url, title, text)."""
     return [(m[1].strip(), m[2].strip(), m[3].strip()) for m in _PAGE.finditer(prompt)]
+
+
+def data_of(prompt: str) -> str:
+    """The prompt's sections: what a draw may depend on, so that another wording of a role changes none."""
+    first, ends = _DATA.search(prompt), list(_DATA_END.finditer(prompt))
+    return prompt[first.start() : ends[-1].end()] if first and ends else prompt
 
 
 def find_number(prompt: str) -> int | None:
