@@ -62,3 +62,17 @@ def test_nothing_is_longer_than_its_limit(text: str, query: str, most: int):
     line = " ".join(text.split())
     assert len(cut_snippet(line, query, title="a", max_chars=most)) <= most
     assert len(cut_evidence(text, max_chars=most)) <= most
+
+
+def test_chinese_evidence_is_cut_behind_a_clause_or_a_character_not_at_the_first_space():
+    text = "江城大桥 是江城市的一座桥梁，建成于一九三一年，由工程师蒂尔达设计，全长三百二十米，横跨萨恩河，是该市最古老的桥。"
+    cut = cut_evidence(text, max_chars=40)
+    assert cut == "江城大桥 是江城市的一座桥梁，建成于一九三一年，由工程师蒂尔达设计， …"
+    assert len(cut) <= 40
+    assert cut_evidence("桥" * 100, max_chars=20) == "桥" * 18 + " …"
+
+
+def test_chinese_sentences_of_a_snippet_are_joined_without_spaces():
+    snippet = "大桥建成于一九三一年。天气很好。设计者是蒂尔达。游客很多，风景优美，常有人来此拍照留念。"
+    cut = cut_snippet(snippet, "大桥设计者是谁，何年建成", title="大桥", max_chars=24)
+    assert cut == "大桥建成于一九三一年。设计者是蒂尔达。"

@@ -1,7 +1,12 @@
 """From a real site to training files: python3-doc over HTTP, every role a stand-in behind an OpenAI-compatible server."""
 
+import asyncio
 import json
+import subprocess
+import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
@@ -160,3 +165,72 @@ async def test_a_whole_site_while_calls_fail(docs: Path, tmp_path: Path, mode: C
     assert 0.6 * len(asked) < len(kept) < len(asked)
     reasons = {v.reason for v in read_records(tmp_path / "run" / "verdicts.jsonl", Verdict) if not v.keep}
     assert len(reasons) >= 3
+
+
+@contextmanager
+def standin_process() -> Iterator[str]:
+    """The stand-in as a program of its own, as a user's server is."""
+    command = [sys.executable, "-m", "tests.standin", "--port", "0", "--rate-429", "0.02", "--latency-s", "0.005"]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield f"http://127.0.0.1:{json.loads(process.stdout.readline())['port']}"
+        finally:
+            process.terminate()
+
+
+SMALL_BUILD = """
+[crawl]
+max_pages = 200
+path_prefixes = ["/index", "/library/", "/tutorial/"]
+exclude = ['/_']
+
+[llm.default]
+base_url = "http://127.0.0.1:9/v1"
+model = "none"
+
+[synth]
+concurrency = 8
+
+[synth.num_questions]
+count = 3
+multi_hop = 12
+intersection = 0
+easy_to_hard = 8
+
+[sample]
+max_attempts = 2
+
+[eval]
+systems = ["scribe", "closed_book", "one_search"]
+
+[policy]
+base = "none"
+"""
+
+
+@pytest.mark.slow
+async def test_build_as_a_user_types_it(docs: Path, tmp_path: Path) -> None:
+    """The command, the model and the site in processes of their own; what was forecast by the pilot comes about."""
+    out, config = tmp_path / "run", tmp_path / "small.toml"
+    config.write_text(SMALL_BUILD)
+    with standin_process() as address:
+        async with serve_docs(docs) as site:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "webdancer", "build", f"{site}/index.html", "--out", str(out)),
+                *("--config", str(config), "--base-url", f"{address}/v1", "--model", "standin", "--yes"),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+            )
+            output, _ = await process.communicate()
+        counts = await counts_of(address)
+    assert process.returncode == 0, output.decode()
+    check_records(out)
+    calls = sum(counts["calls"].values())
+    forecast = json.loads((out / "forecast.json").read_text())
+    assert calls == forecast["pilot_cost"]["llm_calls"] + forecast["actual"]["llm_calls"]
+    assert 0.5 < forecast["pilot"]["llm_calls"] / forecast["actual"]["llm_calls"] < 2
+    learnt = len(list(read_records(out / "sft.jsonl", Trajectory)))
+    assert learnt >= 5
+    for name in ("webdancer", "chatml", "openai", "sharegpt"):
+        assert len((out / "export" / name / "sft.jsonl").read_text().splitlines()) == learnt

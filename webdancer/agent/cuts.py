@@ -5,10 +5,15 @@ What was left out is marked by `…`, so that nobody takes a part for the whole.
 """
 
 import re
+from collections.abc import Sequence
 
 from webdancer.agent.passages import terms
 
 CUT_MARK = "…"
+_CLAUSE_ENDS = "。，、；：！？"
+_FULL_WIDTH_ENDS = ("。", "！", "？")
+_MIN_KEPT = 0.75
+"""Share of the room that a cut at a word or a clause must use."""
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？])(?<!\b[^\W\d_a-z]\.)(?:\s+|(?<=[。！？]))")
 """Between two sentences. The full stop of an initial ends none."""
 
@@ -36,7 +41,7 @@ def cut_snippet(snippet: str, query: str, *, title: str, max_chars: int | None) 
         if shared[i] and len(sentences[i]) + 1 <= room:
             chosen.append(i)
             room -= len(sentences[i]) + 1
-    return " ".join(sentences[i] for i in sorted(chosen))
+    return _joined([sentences[i] for i in sorted(chosen)])
 
 
 def _without_heading(snippet: str, title: str) -> str:
@@ -63,7 +68,20 @@ def cut_evidence(evidence: str, *, max_chars: int | None) -> str:
 
 
 def _cut_at_word(text: str, max_chars: int) -> str:
-    """The first words of a text that is too long, and the mark; a word that is too long alone is cut as well."""
+    """The first words of a text that is too long, and the mark; a word that is too long alone is cut as well.
+
+    Chinese is cut behind a mark of punctuation where that leaves most of the room used, else behind a character.
+    """
     room = max_chars - len(f" {CUT_MARK}")
     end = text.rfind(" ", 0, room + 1)
-    return f"{text[: end if end > 0 else room].rstrip()} {CUT_MARK}"
+    if end < room * _MIN_KEPT:  # a script without spaces, or one very long word
+        end = max(text.rfind(mark, 0, room) + 1 for mark in _CLAUSE_ENDS)
+    return f"{text[: end if end >= room * _MIN_KEPT else room].rstrip()} {CUT_MARK}"
+
+
+def _joined(sentences: Sequence[str]) -> str:
+    """Sentences in one line; behind Chinese or Japanese ones stands no space."""
+    joined = sentences[0]
+    for sentence in sentences[1:]:
+        joined += sentence if joined.endswith(_FULL_WIDTH_ENDS) else f" {sentence}"
+    return joined
