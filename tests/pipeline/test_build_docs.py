@@ -218,7 +218,7 @@ async def test_build_as_a_user_types_it(docs: Path, tmp_path: Path) -> None:
         async with serve_docs(docs) as site:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "webdancer", "build", f"{site}/index.html", "--out", str(out)),
-                *("--config", str(config), "--base-url", f"{address}/v1", "--model", "standin", "--yes"),
+                *("--config", str(config), "--base-url", f"{address}/v1", "--model", "standin", "--max-calls", "3000"),
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
             )
