@@ -156,7 +156,7 @@ async def test_a_whole_site_while_calls_fail(docs: Path, tmp_path: Path, mode: C
         counts = await counts_of(address)
     check_records(tmp_path / "run")
     check_calls(tmp_path / "run", counts)
-    assert set(counts["failures"]) == {"429", "5xx", "dropped", "slow"} - {"slow"}
+    assert set(counts["failures"]) == {"429", "5xx", "dropped"}
     qas = [qa for name in ("qa", "heldout_qa") for qa in read_records(tmp_path / f"run/{name}.jsonl", QA)]
     kinds = Counter(str(qa.kind) for qa in qas)
     assert all(kinds[kind] >= 0.6 * aim for kind, aim in num_questions.items()), kinds

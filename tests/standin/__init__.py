@@ -14,7 +14,8 @@ What it cannot show of real models:
   while a real model has read this documentation and would know much of it;
 - understanding: its questions are about what stands right beside some words, and its prose has few turns, so nothing is
   learnt of how clear the prompts are to a reader, of how natural questions come out, or of how a critic judges thoughts;
-- other sites: it finds facts by the shapes of this documentation. On another site it writes hardly a question;
+- other sites: it finds facts by the shapes of this documentation. On another site it writes hardly a question, and of the
+  cases that `webdancer doctor` puts to each role it solves those of the summariser, the judge and the critic alone;
 - the wire of real providers: token counts are a quarter of the characters, the context never fills, `temperature` and
   `top_p` change nothing, safety refusals, tool calls of the API's own and cached prompt tokens do not occur;
 - time: its own work takes milliseconds; latency and failures are those that the server is told to make.

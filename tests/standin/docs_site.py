@@ -21,7 +21,10 @@ def install_docs() -> Path | None:
     """The folder, after an attempt to install the package where it is missing and this may be done; None where it fails."""
     folder = docs_folder()
     if folder is None and shutil.which("apt-get") and Path("/").owner() == Path.home().owner() == "root":
-        for command in (["apt-get", "update"], ["apt-get", "install", "-y", "--no-install-recommends", PACKAGE]):
+        for command in (
+            ["apt-get", "update"],
+            ["apt-get", "install", "-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=120", PACKAGE],
+        ):
             if subprocess.run(command, check=False, capture_output=True, timeout=300).returncode:
                 return None
         folder = docs_folder()

@@ -12,7 +12,9 @@ from .reading import Mention, Reading
 _WORD = re.compile(r"\w+")
 _PART = re.compile(r"^(?:(Thought|Call|Result) \d+|(Answer)):\n", re.MULTILINE)
 _VERSION = re.compile(r"\b\d\.\d+\b")
-_FILLER = frozenset(("the", "a", "an", "in", "it", "is", "was", "of", "version", "python", "module", "modules", "to"))
+_TOKEN = r"[\w.]*\w"
+_FILLER = frozenset(("the", "a", "an", "in", "it", "is", "python", "version"))
+_DOUBT = frozenset(("or", "either", "not", "maybe", "unknown"))
 _MAX_SUMMARY_CHARS = 300
 _NUM_NEAR_LINES = 3
 _GUESSES = {
@@ -45,16 +47,18 @@ def summarise(goal: str, page: PromptPage) -> dict[str, object]:
 
 
 def judge(reference: str, answer: str) -> dict[str, object]:
-    """Correct where the answer says the reference's words in their order and beside them only filler."""
+    """Correct where the answer says the reference's words in their order, and beside them no other name, number or doubt."""
     wanted, given = _tokens(reference), _tokens(answer)
-    places = [i for i in range(len(given) - len(wanted) + 1) if given[i : i + len(wanted)] == wanted]
-    rest = given[: places[0]] + given[places[0] + len(wanted) :] if places else given
-    correct = bool(wanted) and bool(places) and set(rest) <= _FILLER
+    words = re.findall(_TOKEN, answer)
+    at = next((i for i in range(len(given) - len(wanted) + 1) if given[i : i + len(wanted)] == wanted), None)
+    rest = words if at is None else words[:at] + words[at + len(wanted) :]
+    adds = [w for w in rest if w.casefold() not in _FILLER and not (w.isalpha() and w.islower() and w not in _DOUBT)]
+    correct = bool(wanted) and at is not None and not adds
     return {"reason": "It says the same." if correct else "It says something else.", "correct": correct}
 
 
 def _tokens(text: str) -> list[str]:
-    return re.findall(r"[\w.]*\w", text.casefold())
+    return re.findall(_TOKEN, text.casefold())
 
 
 def criticise(question: str, trajectory: str) -> dict[str, object]:

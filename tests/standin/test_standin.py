@@ -105,6 +105,8 @@ async def test_a_name_is_described_and_replaced() -> None:
         ("3.7", True),
         ("version 3.7", True),
         ("Python 3.7", True),
+        ("not 3.7", False),
+        ("", False),
         ("3.8", False),
         ("3.7 or 3.8", False),
         ("13.7", False),
