@@ -198,6 +198,13 @@ async def test_an_episode_without_an_answer_says_why() -> None:
     )
 
 
+async def test_an_answer_at_the_limit_is_marked_as_a_guess() -> None:
+    async with client_of(agent_over(ScriptedModel([SEARCH, ANSWER]), max_steps=1)) as client:
+        reply = await client.chat.completions.create(model="webdancer", messages=[USER])  # type: ignore[list-item]
+    assert reply.choices[0].message.content == "Velm\n\n(A limit was reached: this is the best guess.)"
+    assert reply.choices[0].finish_reason == "stop"
+
+
 async def test_a_failed_call_and_a_broken_turn_are_told() -> None:
     nowhere = call_turn("I guess a page.", "visit", url="http://w.example/none", goal="g")
     async with client_of(agent_over(ScriptedModel([nowhere, "<think>\nhm\n</think>", ANSWER]))) as client:

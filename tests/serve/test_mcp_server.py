@@ -1,6 +1,7 @@
 """The MCP server, spoken to by the mcp package's own client: over HTTP, and over stdio as a real subprocess."""
 
 import asyncio
+import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -267,3 +268,38 @@ async def test_a_server_that_cannot_start_says_why_on_stderr(tmp_path: Path) -> 
     out, err = await asyncio.wait_for(process.communicate(), 60)
     assert (process.returncode, out) == (1, b"")
     assert b"no snapshot here" in err
+
+
+async def test_ctrl_c_ends_a_server_that_waits_for_stdin(tmp_path: Path) -> None:
+    snapshot = write_snapshot(tmp_path / "snapshot")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "webdancer", "mcp", "--snapshot", str(snapshot)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(b'{"jsonrpc": "2.0", "id": 1, "method": "x"}\n')
+    await asyncio.wait_for(process.stdout.readline(), 60)
+    process.send_signal(signal.SIGINT)
+    assert await asyncio.wait_for(process.wait(), 10) == 130
+    process.stdin.close()
+
+
+@pytest.mark.parametrize("options", [("mcp",), ("mcp", "--http"), ("serve", "--agent", "--config", "{config}")])
+async def test_without_the_mcp_package_the_message_says_what_to_install(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    snapshot, config = write_snapshot(tmp_path / "snapshot"), tmp_path / "c.toml"
+    config.write_text('[mcp.toy]\ncommand = ["toy"]\n')
+    code = "import sys; sys.modules['mcp'] = None; from webdancer.cli import main; main()"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", code, *(option.format(config=config) for option in options)),
+        *("--snapshot", str(snapshot), "--port", "0"),
+        stdin=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, err = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 2
+    assert b"pip install 'webdancer[mcp]'" in err
+    assert b"Traceback" not in err

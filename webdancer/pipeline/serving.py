@@ -1,5 +1,7 @@
 """Puts a model, or the whole agent, behind HTTP or MCP: the scribe, a trained checkpoint, or the agent over its web."""
 
+import os
+import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,6 +24,8 @@ from webdancer.serve.openai_api import create_app, serve
 
 AGENT_NAME = "webdancer"
 """Under which clients ask for the whole agent."""
+_STOPPED = 130
+"""Exit code of what was stopped by Ctrl-C."""
 
 
 async def serve_model(model: str, *, access: Access, port: int, config: Config | None = None) -> None:
@@ -63,7 +67,7 @@ async def serve_mcp_http(choice: AgentChoice, *, access: Access, port: int) -> N
 
 
 async def serve_mcp_stdio(choice: AgentChoice) -> None:
-    """Serve the agent and its web as an MCP server over stdin and stdout until stdin ends.
+    """Serve the agent and its web as an MCP server over stdin and stdout until stdin ends. Ctrl-C ends the process at once.
 
     Raises:
         ConfigError: there is no such agent, or the `mcp` package is not installed.
@@ -72,6 +76,8 @@ async def serve_mcp_stdio(choice: AgentChoice) -> None:
     from webdancer.serve.mcp_server import make_mcp_server
 
     async with open_agent(choice) as agent:
+        # The thread that waits for stdin cannot be woken. MCP servers that were started end when their own stdin does.
+        signal.signal(signal.SIGINT, lambda number, frame: os._exit(_STOPPED))
         await make_mcp_server(agent).run_stdio_async()
 
 

@@ -23,6 +23,7 @@ _MAX_EARLIER_CHARS = 2000
 """Of one earlier message."""
 _MAX_SHOWN_CHARS = 300
 _THINK = re.compile(r"<think>.*?</think>\s*", re.DOTALL)
+_GUESS = "\n\n(A limit was reached: this is the best guess.)"
 _LIMITS = (Status.STEP_LIMIT, Status.TOKEN_LIMIT, Status.TIME_LIMIT, Status.CONTEXT_FULL)
 
 
@@ -107,7 +108,7 @@ class AgentModel:
         if trajectory.answer is None:
             text = f"No answer was found: {why_unanswered(trajectory, self._agent.settings)}."
         else:
-            text = inert(trajectory.answer)
+            text = inert(trajectory.answer) + (_GUESS if trajectory.status is Status.FORCED_ANSWER else "")
         sources = [f"- {source_line(source)}" for source in answered.sources]
         return "\n".join([text, "", "Sources:", *sources]) if sources else text
 
