@@ -33,6 +33,8 @@ from webdancer.synth.outcomes import DroppedQA, GroupOutcome
 
 NO_INDEXES = (r"/genindex", r"/py-modindex", r"/contents\.html$", r"/license\.html$", r"\.(?:zip|py|txt)$", r"/_")
 """Pages that list everything: with them, a crawl of few pages holds hardly anything else."""
+HOST = "docs.example"
+"""A name, so that addresses in prompts, and with them the stand-in's slips, do not change with the port."""
 LEDGER_ROLES = {
     "writer": "writer",
     "picker": "rewriter",
@@ -61,7 +63,14 @@ def settings(address: str, site: str, num_questions: dict[str, int], **crawl: ob
     model = "standin-reasoner" if crawl.pop("mode", CotMode.SHORT) is CotMode.LONG else "standin"
     endpoint = EndpointSettings(base_url=f"{address}/v1", model=model, max_concurrent=8, timeout_s=30.0)
     return Config(
-        crawl=CrawlSettings.model_validate({"urls": (f"{site}/index.html",), "exclude": NO_INDEXES, **crawl}),
+        crawl=CrawlSettings.model_validate(
+            {
+                "urls": (f"http://{HOST}/index.html",),
+                "resolve": {HOST: site.removeprefix("http://")},
+                "exclude": NO_INDEXES,
+                **crawl,
+            }
+        ),
         llm=LlmSettings(default=endpoint),
         synth=SynthSettings(num_questions=num_questions, max_answer_share=0.25, concurrency=8),
         sample=SampleSettings(
@@ -162,7 +171,7 @@ async def test_a_whole_site_while_calls_fail(docs: Path, tmp_path: Path, mode: C
     assert all(kinds[kind] >= 0.6 * aim for kind, aim in num_questions.items()), kinds
     kept = {t.qa_id for t in read_records(tmp_path / "run" / "sft.jsonl", Trajectory)}
     asked = {qa.id for qa in qas if qa.split is QASplit.SFT}
-    assert 0.6 * len(asked) < len(kept) < len(asked)
+    assert 0.6 * len(asked) < len(kept) <= len(asked)
     reasons = {v.reason for v in read_records(tmp_path / "run" / "verdicts.jsonl", Verdict) if not v.keep}
     assert len(reasons) >= 3
 
