@@ -88,7 +88,7 @@ class Step(Record):
     raw: str | None = None
     """The turn as the model wrote it, kept only where it does not follow the format."""
     cut: bool = False
-    """Such a turn was cut off by its token limit: the model did not end it."""
+    """The model did not end the turn: its token limit did, or a stop string."""
     seconds: float = 0.0
 
 

@@ -364,7 +364,9 @@ async def test_another_wording_of_a_role_changes_no_draw():
         answer="Kesterby",
         introduced="",
     )
-    reworded = prompt.replace("A question is to be made harder", "Make a question harder").replace("Answer with", "Give")
+    reworded = prompt.replace("A question is to be made harder", "Make a question harder").replace(
+        "Answer with", "Give"
+    )
     assert reworded != prompt
     for seed in range(20):
         replies = [await Scribe().chat([Message("user", text)], Sampling(seed=seed)) for text in (prompt, reworded)]

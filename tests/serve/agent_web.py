@@ -60,6 +60,7 @@ def agent_over(
         config,
         name=model.name,
         mode=mode,
+        temperature=0.0,
         seed=0,
         reads_conversations=reads_conversations,
     )

@@ -14,6 +14,7 @@ from pydantic import JsonValue
 
 from webdancer.agent.loop import OnStep, run_episode
 from webdancer.agent.tools import Source, Toolbox, ToolResult
+from webdancer.calls.ledger import Spent
 from webdancer.config import AgentSettings
 from webdancer.llm.protocol import ChatModel, Sampling
 from webdancer.records import CotMode, Status, Step, Trajectory
@@ -47,6 +48,8 @@ class Agent:
     Args:
         name: of the model.
         mode: how the model's thoughts come.
+        temperature: None leaves it to the endpoint and its settings.
+        spent: tells what all calls together have consumed.
         reads_conversations: the model can make sense of a question that follows on a conversation; one that was trained on
             single questions cannot.
     """
@@ -60,11 +63,14 @@ class Agent:
         name: str,
         mode: CotMode,
         seed: int,
+        temperature: float | None,
         reads_conversations: bool,
+        spent: Callable[[], Spent] = Spent,
     ) -> None:
         self.name, self.toolbox, self.settings = name, toolbox, settings
         self.reads_conversations = reads_conversations
-        self._open_model, self._mode, self._seed = open_model, mode, seed
+        self.spent = spent
+        self._open_model, self._mode, self._seed, self._temperature = open_model, mode, seed, temperature
         self._numbers = itertools.count(1)
 
     async def answer(self, question: str, *, on_turn: OnStep | None = None, on_step: OnStep | None = None) -> Answered:
@@ -80,7 +86,7 @@ class Agent:
                 question=question,
                 settings=self.settings,
                 mode=self._mode,
-                sampling=Sampling(temperature=0.0),
+                sampling=Sampling(temperature=self._temperature),
                 seed=self._seed,
                 on_turn=on_turn,
                 on_step=on_step,

@@ -7,6 +7,7 @@ outside: it is cut, and it cannot act as a tag.
 
 import asyncio
 import json
+import os
 import re
 import tempfile
 from collections import Counter
@@ -253,7 +254,9 @@ class _Connection:
     async def _transport(self, stack: AsyncExitStack, log: TextIO) -> Any:
         if self._settings.url is None:
             program, *arguments = self._settings.command
-            return mcp.stdio_client(mcp.StdioServerParameters(command=program, args=arguments), errlog=log)
+            env = {name: os.environ[name] for name in self._settings.env if name in os.environ}
+            parameters = mcp.StdioServerParameters(command=program, args=arguments, env=env or None)
+            return mcp.stdio_client(parameters, errlog=log)
         headers = {} if self._key is None else {"Authorization": f"Bearer {self._key}"}
         http = await stack.enter_async_context(httpx2.AsyncClient(headers=headers, timeout=_HTTP_TIMEOUT))
         return streamable_http_client(self._settings.url, http_client=http)

@@ -18,7 +18,7 @@ from pydantic import BaseModel, JsonValue
 
 from webdancer.agent.cuts import cut_evidence, cut_snippet
 from webdancer.agent.format import neutralise, whole_characters
-from webdancer.agent.passages import choose_passages
+from webdancer.agent.passages import PassageRanker, choose_passages
 from webdancer.agent.schemas import (
     NO_EXTRA,
     TOOL_SCHEMAS,
@@ -50,7 +50,8 @@ _HEADING = re.compile(
 _HIT_LINE = re.compile(rf"{_BLANK}(?:\d+\. \[|Date: |## )")
 _FALLBACK_CHARS = 2000
 """Characters of the page's nearest passages that stand in for the evidence when the summariser fails."""
-_MAX_REASKS = 2
+_MAX_REASKS = 1
+"""A reply that does not parse is told what is wrong with it once; then passages stand in."""
 _MAX_SUMMED_UP_LINES = 2
 """In the brief shapes, evidence of so few lines is left out."""
 
@@ -99,12 +100,20 @@ class Toolbox:
         reader: gives pages by URL.
         summariser: reads a page for a goal.
         settings: how many results, queries and characters, and how long a call may take.
+        ranker: orders the passages of a long page by meaning; None goes by words.
     """
 
     def __init__(
-        self, search: SearchProvider, reader: PageReader, summariser: ChatModel, settings: AgentSettings
+        self,
+        search: SearchProvider,
+        reader: PageReader,
+        summariser: ChatModel,
+        settings: AgentSettings,
+        *,
+        ranker: PassageRanker | None = None,
     ) -> None:
         self._search, self._reader, self._summariser, self._settings = search, reader, summariser, settings
+        self._ranker = ranker
 
     extra: ExtraTools = NO_EXTRA
     """The tools besides search and visit."""
@@ -220,7 +229,11 @@ class Toolbox:
         return ToolResult(neutralise(_one_part(await self.extra[call.name].call(call.arguments))))
 
     async def _summarise(self, page: Page, goal: str) -> PageReport:
-        text = choose_passages(page.text, goal, max_chars=self._settings.max_page_chars)
+        most, ranker = self._settings.max_page_chars, self._ranker
+        if len(page.text) <= most:
+            text = page.text
+        else:  # of a page of 500 the choice takes a tenth of a second, by meaning several
+            text = await asyncio.to_thread(choose_passages, page.text, goal, max_chars=most, ranker=ranker)
         prompt = fill_prompt("summariser", goal=goal, url=one_line(page.url), title=one_line(page.title), text=text)
         return await ask_json(self._summariser, prompt, PageReport, sampling=Sampling(), max_reasks=_MAX_REASKS)
 

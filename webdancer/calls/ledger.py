@@ -167,6 +167,14 @@ def read_ledger(paths: Iterable[Path]) -> dict[Account, Spent]:
     return totals
 
 
+def total_of(totals: Mapping[Account, Spent]) -> Spent:
+    """The sum over all accounts."""
+    found = Spent()
+    for spent in totals.values():
+        found = found.plus(spent)
+    return found
+
+
 def as_json(totals: Mapping[Account, Spent]) -> list[JsonValue]:
     """The totals as rows, by stage in the order in which they came, then role."""
     return [

@@ -21,8 +21,8 @@ from webdancer.web.fetch import FetchResult
 from webdancer.web.protocol import PageReader, SearchHit, SearchProvider
 
 T = TypeVar("T")
-_CHAT, _SEARCH, _PAGE = Codec(ChatReply), Codec(list[SearchHit]), Codec(Page)
-"""Of what models, search engines and readers reply."""
+_CHAT, _SEARCH, _PAGE, _TEXT = Codec(ChatReply), Codec(list[SearchHit]), Codec(Page), Codec(str)
+"""Of what models, search engines, readers and tools reply."""
 
 
 class Outside:
@@ -62,6 +62,10 @@ class Outside:
     def reader(self, reader: PageReader, *, name: str, price: float = 0.0) -> PageReader:
         """A reader of pages."""
         return _Reader(self, reader, name, price)
+
+    async def tool(self, name: str, arguments: dict[str, JsonValue], make: Callable[[], Awaitable[str]]) -> str:
+        """One call of a tool besides search and visit."""
+        return await self.call(self.account(CallKind.TOOL, "tool", name), arguments, make, _TEXT)
 
     def keep_live_page(self, page: Page, response: FetchResult) -> None:
         """Put a page that was fetched live into the recording, where there is one."""

@@ -5,7 +5,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from webdancer.cli.common import ConfigOption, JsonOption, PortOption, app, print_json, run_async
+from webdancer.cli.common import (
+    ConfigOption,
+    JsonOption,
+    PortOption,
+    RecordOption,
+    ReplayOption,
+    app,
+    open_tape,
+    print_json,
+    run_async,
+)
 from webdancer.errors import ConfigError
 from webdancer.records import CotMode
 from webdancer.settings_file import load_config
@@ -49,6 +59,8 @@ def ask(
     heldout: HeldoutOption = False,
     config: ConfigOption = None,
     mode: ModeOption = None,
+    record: RecordOption = None,
+    replay: ReplayOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Answer a question, showing every step. The settings are those of --config, else of the run."""
@@ -57,7 +69,9 @@ def ask(
     if not question.strip():
         raise ConfigError("the question is empty")
     choice = _choice(model, snapshot, out, heldout, config, mode)
-    trajectory = run_async(ask_question(question, choice, show_steps=not as_json), resumable=False)
+    with open_tape(record, replay) as tape:
+        asking = ask_question(question, choice._replace(tape=tape), show_steps=not as_json)
+        trajectory = run_async(asking, resumable=False)
     if as_json:
         print_json(trajectory.model_dump(mode="json"))
     if trajectory.answer is None:

@@ -25,6 +25,9 @@ class AgentSettings(Settings):
     """Queries (or URLs) used of one call."""
     max_page_chars: int = Field(30_000, ge=100)
     """Characters of a page that the summariser is shown."""
+    passages: Literal["lexical", "dense"] = "lexical"
+    """How the passages of a longer page are chosen for the goal: by words, or the best of these by meaning (English; needs the
+    extra `dense`, and half a second a page)."""
     tool_timeout_s: float = Field(60.0, gt=0)
     prompt: Literal["agent", "agent_brief"] = "agent"
     """The system prompt; the brief one suits a policy with a small context that has learnt its tools."""

@@ -33,6 +33,8 @@ class McpServerSettings(Settings):
 
     command: tuple[str, ...] = ()
     """Program and arguments of a server that speaks over stdin and stdout."""
+    env: tuple[str, ...] = ()
+    """Names of environment variables that the program is handed, besides PATH and the like: its key, say."""
     url: str | None = None
     """Address of a server that speaks over HTTP, in place of `command`."""
     api_key_env: str | None = None

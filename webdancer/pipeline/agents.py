@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import openai
+from pydantic import JsonValue
 
 from webdancer.agent.answering import Agent, OpenModel
-from webdancer.agent.schemas import NO_EXTRA, ExtraTools
-from webdancer.calls.ledger import Ledger
+from webdancer.agent.schemas import NO_EXTRA, ExtraTool, ExtraTools
+from webdancer.calls.ledger import Ledger, total_of
 from webdancer.calls.outside import Outside
+from webdancer.calls.tape import Tape
 from webdancer.config import Config, EndpointSettings, McpServerSettings, WebSettings
 from webdancer.errors import ConfigError
 from webdancer.keys import redact
@@ -37,6 +39,8 @@ class AgentChoice(NamedTuple):
     """A checkpoint's folder, or the root of an OpenAI-compatible API that serves one; None: the teacher's model."""
     mode: CotMode | None = None
     """Of models behind an API; None: as sampled. A checkpoint here answers as in training, in one text."""
+    tape: Tape | None = None
+    """Records all calls, or answers them."""
 
 
 def on_snapshot(config: Config) -> Config:
@@ -60,8 +64,9 @@ async def open_agent(choice: AgentChoice) -> AsyncIterator[Agent]:
     """
     config = choice.config
     mode = CotMode.SHORT if is_checkpoint(choice.model) else choice.mode or config.sample.mode
-    outside = Outside("ask", ledger=Ledger(None, config.budget))
-    with Snapshot.open(choice.snapshot) if needs_snapshot(config) else nullcontext() as snapshot:
+    outside = Outside("ask", ledger=Ledger(None, config.budget), tape=choice.tape)
+    wants_snapshot = needs_snapshot(config) and not outside.is_replay
+    with Snapshot.open(choice.snapshot) if wants_snapshot else nullcontext() as snapshot:
         async with (
             open_models(config.llm, mode=mode, outside=outside) as models,
             open_toolbox(config, models.summariser, outside, snapshot=snapshot) as toolbox,
@@ -70,13 +75,35 @@ async def open_agent(choice: AgentChoice) -> AsyncIterator[Agent]:
         ):
             yield Agent(
                 open_model,
-                toolbox.with_extra(extra),
+                toolbox.with_extra({name: _CountedTool(outside, name, tool) for name, tool in extra.items()}),
                 config.agent,
                 name=name,
                 mode=mode,
                 seed=config.seed,
+                temperature=None if _has_temperature(choice) else 0.0,
                 reads_conversations=reads_conversations,
+                spent=lambda: total_of(outside.ledger.totals),
             )
+
+
+def _has_temperature(choice: AgentChoice) -> bool:
+    """Whether the settings say at which temperature the model is to answer."""
+    endpoint = choice.config.llm.teacher or choice.config.llm.default
+    return choice.model is None and endpoint.temperature is not None
+
+
+class _CountedTool:
+    """A further tool whose calls are recorded and counted."""
+
+    def __init__(self, outside: Outside, name: str, tool: ExtraTool) -> None:
+        self._outside, self._name, self._tool = outside, name, tool
+        self.schema = tool.schema
+
+    def check(self, arguments: dict[str, JsonValue]) -> None:
+        self._tool.check(arguments)
+
+    async def call(self, arguments: dict[str, JsonValue]) -> str:
+        return await self._outside.tool(self._name, arguments, lambda: self._tool.call(arguments))
 
 
 class _Opened(NamedTuple):
@@ -92,6 +119,8 @@ async def _open_model(model: str | None, config: Config, models: Models, outside
         is_general = not isinstance(models.agent, Scribe)
         yield _Opened(lambda _: nullcontext(models.agent), models.agent.name, is_general)
     elif not is_checkpoint(model):
+        if outside.is_replay:
+            raise ConfigError("--replay: got --model with an address, expected the settings' own model or a checkpoint")
         endpoint = await _first_served(model)
         async with OpenAIChatModel(endpoint) as client:
             served: ChatModel = outside.model("agent", client, endpoint)

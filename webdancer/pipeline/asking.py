@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.markup import escape
 
 from webdancer.agent.answering import Answered, why_unanswered
+from webdancer.calls.ledger import Spent
 from webdancer.config import AgentSettings
 from webdancer.errors import ConfigError
 from webdancer.pipeline.agents import AgentChoice, is_checkpoint, open_agent
@@ -31,7 +32,16 @@ async def ask_question(question: str, choice: AgentChoice, *, show_steps: bool) 
         answered = await agent.answer(question, on_step=_print_step if show_steps else None)
         if show_steps:
             _print_outcome(answered, agent.settings)
+            _print_cost(agent.spent())
     return answered.trajectory
+
+
+def _print_cost(spent: Spent) -> None:
+    """What the question consumed, where it went to models that count tokens."""
+    tokens = spent.prompt_tokens + spent.completion_tokens
+    if tokens:
+        money = f", money {spent.money:.4f}" if spent.money else ""
+        console.print(f"{spent.calls} calls, {tokens:,} tokens{money}", style="dim")
 
 
 def run_of(model: str | None, run: Path | None) -> Path:

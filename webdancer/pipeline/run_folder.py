@@ -36,7 +36,6 @@ _CHANGEABLE = {
     "llm.rewriter": "synth",
     "funnel": "sample",
     "web": "sample",
-    "mcp": "sample",
     "policy": "rl",
     "policy.base": "sft",
     "policy.lora_rank": "sft",
@@ -53,7 +52,7 @@ _FREE = {
     *("synth.concurrency", "sample.concurrency", "rl.concurrency", "eval.concurrency"),
 }
 """Settings that may change at any time: of any endpoint where it is reached and how often it is asked, and how many at once."""
-_FREE_SECTIONS = ("budget.", "forecast.")
+_FREE_SECTIONS = ("budget.", "forecast.", "mcp")
 _KEEPS_STATE = ("sft", "rl")
 """Stages that check for themselves whether what they have begun goes on under other settings."""
 _OWN_FOLDER = ("sft", "rl", "eval")

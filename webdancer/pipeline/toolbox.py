@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from webdancer.agent.dense import DenseRanker
 from webdancer.agent.tools import Toolbox
 from webdancer.calls.outside import Outside
 from webdancer.config import Config, ProviderSettings
@@ -27,10 +28,11 @@ async def open_toolbox(
         snapshot: the run's own web; None where there is none.
 
     Raises:
-        ConfigError: the settings want a snapshot and there is none, or a key is missing.
+        ConfigError: the settings want a snapshot and there is none, a key is missing, or the extra `dense` is.
     """
     async with open_web(config, outside, snapshot=snapshot) as (search, reader):
-        yield Toolbox(search, reader, summariser, config.agent)
+        ranker = DenseRanker() if config.agent.passages == "dense" else None
+        yield Toolbox(search, reader, summariser, config.agent, ranker=ranker)
 
 
 @asynccontextmanager
