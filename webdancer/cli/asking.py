@@ -162,6 +162,11 @@ def _choice(
     run = run_of(model, out)
     # A checkpoint knows the prompt and the observations of its run alone; the run's settings go with it to any snapshot.
     of_run = None if snapshot and model is None and out is None else settings_of(run)
+    if config is None and of_run is None and snapshot is None:
+        raise ConfigError(
+            f"{run} holds no run to search. Without any key, `webdancer quickstart` makes one on the embedded web; for the "
+            "live web set OPENAI_API_KEY (or another model's, see docs/live.md) and add --config live"
+        )
     settings = load_config(config) if config else of_run or load_config(Path("tiny"))
     if snapshot or heldout:
         settings = on_snapshot(settings)
