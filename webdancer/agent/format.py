@@ -17,12 +17,12 @@ from typing import NamedTuple
 from pydantic import JsonValue
 
 from webdancer.agent.schemas import NO_EXTRA, ArgumentError, ExtraTools, UnknownToolError, check_call
-from webdancer.llm.control_tokens import CONTROL_TOKEN_START, ZERO_WIDTH_SPACE, part_control_tokens
+from webdancer.llm.control_tokens import ZERO_WIDTH_SPACE, part_control_tokens, token_starts
 from webdancer.records import CotMode, ToolError
 
 _TAG = re.compile(r"<(/?)(think|tool_call|tool_response|answer)>")
 _CONTROL = re.compile(r"<[|｜][\w ▁.-]{1,64}[|｜]>")
-_FOREIGN = re.compile(rf"<(?=[\s/]*(?i:think|tool_call|tool_response|answer|tools)\b)|{CONTROL_TOKEN_START}")
+_FOREIGN = token_starts(r"(?<=<)(?=[\s/]*(?i:think|tool_call|tool_response|answer|tools)\b)")
 _INVENTED = re.compile(r"<\u200b?tool_response>")
 """Also as it stands in a stored thought, neutralised."""
 _SURROGATE = re.compile(r"[\ud800-\udfff]")

@@ -47,6 +47,7 @@ _SEPARATOR_LINE = re.compile(rf"{_LINE_START}{_BLANK}={{7}}(?={_BLANK}(?:[{_LINE
 _HEADING = re.compile(
     rf"{_LINE_START}(?={_BLANK}(?:(?:Evidence in page|Evidence|Summary|Results):|What \S+ says about the goal|A search for \"))"
 )
+_HEADING_WORDS = ("Evidence", "Summary:", "Results:", " says about the goal", 'A search for "')
 _HIT_LINE = re.compile(rf"{_BLANK}(?:\d+\. \[|Date: |## )")
 _FALLBACK_CHARS = 2000
 """Characters of the page's nearest passages that stand in for the evidence when the summariser fails."""
@@ -136,6 +137,8 @@ class Toolbox:
         """
         hits = await self._search.search(query, num_results=self._settings.num_results, year=year)
         most = self._settings.max_snippet_chars
+        if most is None:
+            return hits
         return [replace(hit, snippet=cut_snippet(hit.snippet, query, title=hit.title, max_chars=most)) for hit in hits]
 
     async def read(self, url: str) -> Page:
@@ -284,18 +287,19 @@ def format_report_brief(evidence: str, summary: str, *, keep_short: bool = False
 
 def _one_part(observation: str) -> str:
     """The observation without lines of a page, a snippet or a summary that look like the one between two observations."""
-    return _SEPARATOR_LINE.sub("======", observation)
+    return _SEPARATOR_LINE.sub("======", observation) if "=======" in observation else observation
 
 
 def _quoted(text: str) -> str:
     """Evidence or a summary in which no line looks like the heading of a part of an observation."""
-    return _HEADING.sub("> ", text.strip())
+    text = text.strip()
+    return _HEADING.sub("> ", text) if any(word in text for word in _HEADING_WORDS) else text
 
 
 def _snippet_line(snippet: str) -> str:
     """A snippet on one line, which looks neither like a heading nor like a further result or its date."""
     line = _line(snippet)
-    return f"> {line}" if _HIT_LINE.match(line) else _quoted(line)
+    return f"> {line}" if _HIT_LINE.match(line) or _HEADING.match(line) else line
 
 
 def _line(text: str) -> str:

@@ -46,6 +46,9 @@ class SynthSettings(Settings):
     """Kept questions per kind that are aimed at, on the training web."""
     num_heldout_questions: dict[str, int] = {"count": 110, "multi_hop": 110, "intersection": 110, "easy_to_hard": 110}
     pages_per_group: int = Field(4, ge=2)
+    max_page_chars: int = Field(20_000, ge=1000)
+    """Longer pages are not asked about: they would have to be cut for the writer, and a list that is cut is counted wrongly. Not
+    more than `agent.max_page_chars`, or the agent sees less of a page than the writer did."""
     max_groups_per_question: float = Field(6.0, gt=0)
     """Page groups tried per question aimed at, before a kind is given up."""
     questions_per_group: int = Field(2, ge=1)

@@ -8,16 +8,26 @@ here, so the spellings of all common families are parted: ChatML and its kin (`<
 import re
 
 ZERO_WIDTH_SPACE = "\u200b"
-CONTROL_TOKEN_START = (
-    r"<(?=[\s/]*(?:[|｜]|(?i:s|bos|eos|pad|unk|mask|cls|sep|eod|sop|eop|sys|start_of_\w+|end_of_\w+|unused\d+|reserved_\w+"
-    r"|special_\d+|[be]o[sp]_token|fim_\w+|(?:seed|minimax):\w+)\b))"
-    r"|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|CALL_ID|ARGS|THINK|IMG"
-    r"|IMG_BREAK|IMG_END|AUDIO|BEGIN_AUDIO|MODEL_SETTINGS|PREFIX|MIDDLE|SUFFIX|[gs]?MASK)\]|e~\[)"
-    r"|\](?=~!?b[\[\]])"
-    r"|｜(?=DSML｜)"
+_CONTEXTS = (
+    r"(?<=<)(?=[\s/]*(?:[|｜]|(?i:s|bos|eos|pad|unk|mask|cls|sep|eod|sop|eop|sys|start_of_\w+|end_of_\w+|unused\d+"
+    r"|reserved_\w+|special_\d+|[be]o[sp]_token|fim_\w+|(?:seed|minimax):\w+)\b))",
+    r"(?<=\[)(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|CALL_ID|ARGS|THINK|IMG"
+    r"|IMG_BREAK|IMG_END|AUDIO|BEGIN_AUDIO|MODEL_SETTINGS|PREFIX|MIDDLE|SUFFIX|[gs]?MASK)\]|e~\[)",
+    r"(?<=\])(?=~!?b[\[\]])",
+    r"(?<=｜)(?=DSML｜)",
 )
-"""The first character of a control token, for a regular expression; it is the whole match."""
-_START = re.compile(CONTROL_TOKEN_START)
+"""What stands on both sides of the place behind a control token's first character."""
+
+
+def token_starts(*contexts: str) -> re.Pattern[str]:
+    """Finds the first character of every control token, and of what else the contexts tell (each looks behind at a `<`).
+
+    All begin with one of four characters, so that the search skips from one to the next.
+    """
+    return re.compile(rf"[<\[\]｜](?:{'|'.join((*contexts, *_CONTEXTS))})")
+
+
+_START = token_starts()
 
 
 def part_control_tokens(text: str) -> str:

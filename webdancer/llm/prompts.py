@@ -11,10 +11,10 @@ from functools import cache
 from importlib import resources
 
 from webdancer.errors import PromptError
-from webdancer.llm.control_tokens import CONTROL_TOKEN_START, ZERO_WIDTH_SPACE
+from webdancer.llm.control_tokens import ZERO_WIDTH_SPACE, token_starts
 
 _FIELD = re.compile(r"\{\{(\w+)\}\}")
-_READABLE = re.compile(rf"<(?=[A-Za-z_]|[\s/]*/\s*[A-Za-z_]|\s+[A-Za-z_]+\s*>|[\s/]*\Z)|{CONTROL_TOKEN_START}")
+_READABLE = token_starts(r"(?<=<)(?=[A-Za-z_]|[\s/]*/\s*[A-Za-z_]|\s+[A-Za-z_]+\s*>|[\s/]*\Z)")
 """Before what a model may take for a tag (also `< / page >`, and one that goes on in the next field), or a server for a control
 token."""
 

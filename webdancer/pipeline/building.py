@@ -5,6 +5,7 @@ that it tried are a part of the run's own, and are not paid for again. A run tha
 """
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -28,8 +29,8 @@ from webdancer.trajectories.formats import DataFormat, ExportSplit
 PILOT_SHARE = 0.1
 LEAST_PILOT_QUESTIONS = 4
 """Of each kind."""
-_HEADROOM = 1.5
-"""The cap that is proposed, as a multiple of the forecast."""
+_HEADROOM = 2.0
+"""The cap that is proposed, as a multiple of the forecast: assumptions may be off, and the pilot is paid for too."""
 _FORECASTS = "forecast.json"
 
 
@@ -170,7 +171,7 @@ def proposed(found: Forecast) -> Cap:
     total = found.total()
     if total.money > 0:
         return Cap(round(total.money * _HEADROOM, 2), None)
-    return Cap(None, round(found.total(CallKind.CHAT).calls * _HEADROOM))
+    return Cap(None, math.ceil(found.total(CallKind.CHAT).calls * _HEADROOM))
 
 
 def _check_cap(measured: Forecast, cap: Cap, pilot: dict[str, JsonValue], run: dict[str, JsonValue]) -> None:
@@ -192,8 +193,8 @@ def _check_cap(measured: Forecast, cap: Cap, pilot: dict[str, JsonValue], run: d
         assert isinstance(tried, int | float)
         if limit is not None and forecast_all + tried > limit and done < forecast_all:
             raise BudgetError(
-                f"the cap will not do: {forecast_all - done:,.6g} {name} more are forecast, and "
-                f"{max(0, limit - tried - done):,.6g} of {limit:,.6g} are left. Run the same command with a larger "
+                f"the cap will not do: {_rounded(forecast_all - done)} {name} more are forecast, and "
+                f"{_rounded(max(0, limit - tried - done))} of {_rounded(limit)} are left. Run the same command with a larger "
                 "--max-money or --max-calls, or with fewer questions in another folder"
             )
 
@@ -239,6 +240,10 @@ def show_outcome(kept: dict[str, JsonValue]) -> None:
             cells.append(f"{values[quantity]:,}")
         table.add_row(quantity.replace("_", " "), *cells)
     console.print(table)
+
+
+def _rounded(value: float) -> str:
+    return f"{value:,.2f}" if value < 100 and value != round(value) else f"{value:,.0f}"
 
 
 def _duration(seconds: float) -> str:

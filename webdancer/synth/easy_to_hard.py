@@ -31,7 +31,7 @@ from webdancer.synth.checks import (
     text_size,
 )
 from webdancer.synth.crawl_qa import write_questions
-from webdancer.synth.groups import MAX_TEXT_CHARS, PageGroup
+from webdancer.synth.groups import PageGroup
 from webdancer.synth.outcomes import Candidate, DropReason
 from webdancer.synth.seeds import derive_rng, derive_seed
 from webdancer.web.protocol import PageReader, SearchProvider, ToolFailure
@@ -70,6 +70,8 @@ class Web:
     reader: PageReader
     num_steps: Mapping[str, int] = field(default_factory=dict)
     """As `LinkGraph.num_steps`; pages that are not in it are taken to be led to by none."""
+    max_page_chars: int = 20_000
+    """Longer pages are passed over."""
 
 
 class Rewrite(NamedTuple):
@@ -284,7 +286,7 @@ async def gather_knowledge(web: Web, entity: str, query: str, *, num_left: int =
                 page = await web.reader.read(hit.url)
             except ToolFailure:
                 continue  # one page less to learn from
-            if text_size(page.text) <= MAX_TEXT_CHARS and _mentions(page, entity):
+            if text_size(page.text) <= web.max_page_chars and _mentions(page, entity):
                 pages[page.url] = page
         if len(pages) > MAX_KNOWLEDGE_PAGES and any(_is_about(page, entity) for page in pages.values()):
             break

@@ -86,12 +86,12 @@ class Selector:
 
     Args:
         num_questions: aim per kind.
-        settings: `max_answer_share` bounds how many of the aim may have the same answer, though one always may.
+        settings: `max_answer_share` bounds how many of the aim may have the same answer, though two always may.
     """
 
     def __init__(self, num_questions: dict[QAKind, int], settings: SynthSettings) -> None:
         self._aims = num_questions
-        self._max_same = {k: max(1, int(settings.max_answer_share * num)) for k, num in num_questions.items()}
+        self._max_same = {k: max(2, int(settings.max_answer_share * num)) for k, num in num_questions.items()}
         self._questions: dict[str, str] = {}
         self._by_answer: dict[str, list[QA]] = defaultdict(list)
         self._pages: Counter[frozenset[str]] = Counter()

@@ -29,8 +29,6 @@ from webdancer.synth.seeds import derive_rng
 
 MIN_TEXT_CHARS = 150
 """Shorter pages state too little to ask about. A Chinese character counts as three."""
-MAX_TEXT_CHARS = 20_000
-"""Longer pages would have to be cut for the writer, and a list that is cut is counted wrongly."""
 MAX_LINK_SHARE = 0.2
 """A page that so many of its host's pages link to, or that links to so many, is a hub (navigation, index)."""
 MIN_HUB_LINKS = 60
@@ -92,15 +90,15 @@ class LinkGraph:
         return [source for source in self.told_by[url] if source not in back]
 
 
-def build_graph(snapshot: PageSource) -> LinkGraph:
-    """Read every page once."""
+def build_graph(snapshot: PageSource, *, max_page_chars: int = 20_000) -> LinkGraph:
+    """Read every page once. Longer pages than `max_page_chars` are left out."""
     features: dict[str, _PageFeatures] = {}
     for url in sorted(snapshot.urls()):
         page = snapshot.page(url)
         if page is not None:
             features[url] = _PageFeatures.of(page)
     hubs = _find_hubs(features)
-    usable = {u for u, f in features.items() if MIN_TEXT_CHARS <= f.num_chars <= MAX_TEXT_CHARS and u not in hubs}
+    usable = {u for u, f in features.items() if MIN_TEXT_CHARS <= f.num_chars <= max_page_chars and u not in hubs}
     graph = LinkGraph(urls=sorted(usable), hubs=sorted(hubs))
     for links in (graph.told, graph.told_by, graph.listed, graph.listed_by):
         links |= {url: [] for url in graph.urls}

@@ -100,8 +100,16 @@ async def synthesise(
         StoreError: the files cannot be written, or another run writes them.
     """
     aims = _aims(num_questions)
-    graph = build_graph(snapshot)
-    roles = _Roles(snapshot, Web(search, reader, graph.num_steps), writer, rewriter, answerer, settings, seed)
+    graph = build_graph(snapshot, max_page_chars=settings.max_page_chars)
+    roles = _Roles(
+        snapshot,
+        Web(search, reader, graph.num_steps, settings.max_page_chars),
+        writer,
+        rewriter,
+        answerer,
+        settings,
+        seed,
+    )
     selector = Selector(aims, settings)
     path = out / f"{prefix}qa_groups.jsonl"
     log.info("link graph: %d pages to ask about, %d hubs left out", len(graph.urls), len(graph.hubs))
