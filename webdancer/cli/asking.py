@@ -52,7 +52,7 @@ OriginOption = Annotated[
 
 @app.command()
 def ask(
-    question: str,
+    question: Annotated[str, typer.Argument(help="In any language, complete in itself.")],
     model: ModelOption = None,
     snapshot: SnapshotOption = None,
     out: RunOption = None,
@@ -63,7 +63,10 @@ def ask(
     replay: ReplayOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Answer a question, showing every step. The settings are those of --config, else of the run."""
+    """Answer a question, showing every step. The settings are those of --config, else of the run.
+
+    The answer alone goes to stdout; steps, sources and cost go to stderr.
+    """
     from webdancer.pipeline.asking import ask_question
 
     if not question.strip():

@@ -22,14 +22,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option("--config", help="TOML file with the settings, or the name of one that ships: tiny, one-key, live, …"),
-]
+CONFIG_HELP = "TOML file with the settings, or the name of one that ships: tiny, one-key, live, …"
+ConfigOption = Annotated[Path | None, typer.Option("--config", help=CONFIG_HELP)]
 PortOption = Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RecordOption = Annotated[
-    Path | None, typer.Option("--record", help="Record every model, search and page call in this folder.")
+    Path | None,
+    typer.Option(
+        "--record",
+        help="Record every model, search and page call in this folder; what it holds already is not asked for again.",
+    ),
 ]
 ReplayOption = Annotated[
     Path | None,
@@ -109,7 +111,12 @@ def with_endpoint(config: Config, *, base_url: str | None, model: str | None) ->
     if base_url is not None:
         update |= {"base_url": base_url}
         if base_url != endpoint.base_url:
-            update |= {"api_key_env": None, "api_key_file": None, "price_prompt": 0.0, "price_completion": 0.0}
+            update |= {
+                "api_key_env": None,
+                "api_key_file": None,
+                **dict.fromkeys(("price_prompt", "price_completion"), 0.0),
+            }
+            update["price_cached"] = None  # as the price of a prompt
     if model is not None:
         update |= {"model": model}
     roles = dict.fromkeys(("teacher", "writer", "rewriter", "summariser", "judge", "critic"))

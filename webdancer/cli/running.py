@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from webdancer.cli.common import (
+    CONFIG_HELP,
     ConfigOption,
     JsonOption,
     RecordOption,
@@ -56,13 +57,19 @@ def build(
     out: Annotated[Path, typer.Option(help="The run's folder; a build in it that was stopped goes on.")] = Path(
         "runs/build"
     ),
-    config: Annotated[Path, typer.Option("--config", help="TOML file with the settings.")] = Path("one-key"),
+    config: Annotated[Path, typer.Option("--config", help=CONFIG_HELP)] = Path("one-key"),
     base_url: Annotated[str | None, typer.Option(help="Every role's endpoint, in place of that of --config.")] = None,
     model: Annotated[str | None, typer.Option(help="Every role's model, in place of that of --config.")] = None,
-    max_money: Annotated[float | None, typer.Option(min=0, help="The cap, so that it is not asked for.")] = None,
-    max_calls: Annotated[int | None, typer.Option(min=0, help="The cap in model calls.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Take the cap that is proposed.")] = False,
-    pilot: Annotated[bool, typer.Option(help="Measure on a small part first.")] = True,
+    max_money: Annotated[
+        float | None, typer.Option(min=0, help="The cap, so that it is not asked for; in the money of the prices.")
+    ] = None,
+    max_calls: Annotated[
+        int | None, typer.Option(min=0, help="The cap in model calls, where there are no prices.")
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Take the cap that is proposed: twice the forecast.")
+    ] = False,
+    pilot: Annotated[bool, typer.Option(help="Measure on a small part first, and forecast by that.")] = True,
     record: RecordOption = None,
     replay: ReplayOption = None,
 ) -> None:
@@ -110,13 +117,15 @@ def doctor(
     base_url: Annotated[str | None, typer.Option(help="Every role's endpoint, in place of that of --config.")] = None,
     model: Annotated[str | None, typer.Option(help="Every role's model, in place of that of --config.")] = None,
     probe_context: Annotated[
-        bool, typer.Option("--context/--no-context", help="Probe how much endpoints read.")
+        bool, typer.Option("--context/--no-context", help="Probe how long a prompt each endpoint really reads.")
     ] = True,
     page: Annotated[str, typer.Option(help="A page for the live reader to try.")] = "https://www.python.org/",
 ) -> None:
     """Check keys, endpoints and the roles that they are to hold, search, reader, disk and device; say what to set."""
     from webdancer.pipeline.doctor import Level, examine
 
+    if config is None and (base_url or model):
+        config = Path("one-key")  # as `build` does
     settings = with_endpoint(load_config(config) if config else Config(), base_url=base_url, model=model)
     marks = {Level.OK: "[green]ok  [/]", Level.NOTE: "[yellow]note[/]", Level.FAIL: "[red]fail[/]"}
 
@@ -187,7 +196,7 @@ def pretrain(
 @app.command()
 def reproduce(
     out: Annotated[Path, typer.Argument(help="Folder of the runs.")] = Path("runs/reproduce"),
-    config: Annotated[Path, typer.Option("--config", help="TOML file with the settings.")] = Path("reproduce"),
+    config: Annotated[Path, typer.Option("--config", help=CONFIG_HELP)] = Path("reproduce"),
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds.")] = 3,
 ) -> None:
     """Show what each stage gains: base, SFT, further SFT in RL's time, and RL, over several seeds."""

@@ -71,7 +71,7 @@ def index(
 
 @app.command()
 def fetch(
-    url: str,
+    url: Annotated[str, typer.Argument(help="The page's address, with http:// or https://.")],
     config: ConfigOption = None,
     resolve: Annotated[list[str] | None, typer.Option(help="HOST=ADDRESS:PORT in place of DNS; repeatable.")] = None,
     allow_private: Annotated[
@@ -80,7 +80,10 @@ def fetch(
     goal: Annotated[str | None, typer.Option(help="Only the passages nearest to this.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Fetch one page of the live web and print what the agent would read of it; exit code 3 where it cannot be had."""
+    """Fetch one page of the live web and print what the agent would read of it; exit code 3 where it cannot be had.
+
+    Addresses of this machine and of private networks are refused, unless --allow-private or `crawl.allow_private` names them.
+    """
     from webdancer.pipeline.fetching import fetch_page
     from webdancer.web.protocol import ToolFailure
 
@@ -101,7 +104,7 @@ def fetch(
 @app.command()
 def search(
     snapshot: Annotated[Path, typer.Argument(help="The snapshot's folder.")],
-    query: str,
+    query: Annotated[str, typer.Argument(help="What to look for.")],
     year: Annotated[int | None, typer.Option(help="Only pages published in this year.")] = None,
     num_results: Annotated[int, typer.Option("-n", min=1, help="How many results.")] = 10,
     as_json: JsonOption = False,
