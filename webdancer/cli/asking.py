@@ -120,6 +120,8 @@ def serve(
         return
     if snapshot or out or heldout or mode or think_tags:
         raise ConfigError("--snapshot, --run, --heldout, --mode and --think-tags need --agent")
+    if config and model is None:
+        raise ConfigError("--config needs --agent, or a checkpoint by --model: the scribe has no settings")
     settings = load_config(config) if config else None
     run_async(serve_model(model or "scribe", access=access, port=port, config=settings), resumable=False)
 
