@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from fixtures import MemoryWeb, ScriptedModel, make_page
 
-from webdancer.calls.ledger import Account, Ledger, Spent, as_json, read_ledger
+from webdancer.calls.ledger import Account, Ledger, Spent, as_json, read_ledger, total_of
 from webdancer.calls.outside import Outside
 from webdancer.calls.scope import call_scope
 from webdancer.calls.tape import CallKind
@@ -103,3 +103,47 @@ async def test_calls_under_way_end_when_the_budget_is_spent():
     with pytest.raises(BudgetError):
         await run_bounded(work, range(5), concurrency=2)
     assert ended == [0, 1]  # paid for, and not cancelled; no other began
+
+
+async def test_calls_that_wait_in_an_endpoints_queue_count_against_the_limit():
+    outside = Outside("s", ledger=Ledger(None, BudgetSettings(max_llm_calls=3)))
+    asked = ScriptedModel([reply(1, 0, 1)] * 20, delay_s=0.02)
+    model = outside.model("a", asked, PRICED)
+    ended = await asyncio.gather(*(model.chat(SAID, Sampling()) for _ in range(20)), return_exceptions=True)
+    assert len(asked.calls) == 3
+    assert sum(isinstance(end, BudgetError) for end in ended) == 17
+
+
+async def test_money_counts_calls_under_way_at_what_calls_have_cost_so_far():
+    outside = Outside("s", ledger=Ledger(None, BudgetSettings(max_money=0.0099)))
+    asked = ScriptedModel([reply(1000, 0, 0)] * 20, delay_s=0.02)
+    model = outside.model("a", asked, PRICED)
+    await model.chat(SAID, Sampling())  # 0.002
+    await asyncio.gather(*(model.chat(SAID, Sampling()) for _ in range(19)), return_exceptions=True)
+    assert len(asked.calls) == 5  # 0.002 + 4 * 0.002: the fifth begins at 0.008
+
+
+async def test_a_paid_call_is_in_the_file_before_the_next_one_begins(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.jsonl", BudgetSettings())
+    model = Outside("s", ledger=ledger).model("a", ScriptedModel([reply(1, 0, 1)] * 2), PRICED)
+    for number in (1, 2):
+        await model.chat(SAID, Sampling())
+        assert total_of(read_ledger([tmp_path / "ledger.jsonl"])).calls == number  # what kill -9 would leave
+    ledger.close()
+
+
+async def test_calls_that_told_no_usage_are_counted_apart(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.jsonl", BudgetSettings())
+    untold = ChatReply("x", usage=Usage(llm_calls=1), usage_told=False)
+    model = Outside("s", ledger=ledger).model("a", ScriptedModel([reply(5, 0, 1), untold, untold]), PRICED)
+    for _ in range(3):
+        await model.chat(SAID, Sampling())
+    ledger.close()
+    total = total_of(read_ledger([tmp_path / "ledger.jsonl"]))
+    assert (total.calls, total.untold, total.prompt_tokens) == (3, 2, 5)
+
+
+async def test_no_call_costs_less_than_nothing_where_cached_tokens_stand_beside_the_prompt():
+    outside = Outside("s")
+    await outside.model("a", ScriptedModel([reply(100, 900, 0)]), PRICED).chat(SAID, Sampling())
+    assert total_of(outside.ledger.totals).money == pytest.approx(100 * 0.5 / 1e6)

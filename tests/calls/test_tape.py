@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import signal
+import subprocess
+import sys
 
 import pytest
 from fixtures import MemoryWeb, ScriptedModel, answer_turn, call_turn, make_page, summary
@@ -13,10 +16,11 @@ from webdancer.calls.outside import Outside
 from webdancer.calls.scope import call_scope
 from webdancer.calls.tape import CallKind, Tape, TimedOut
 from webdancer.config import AgentSettings, BudgetSettings, EndpointSettings
-from webdancer.errors import BudgetError, ContextFullError, ModelError, ReplayError
+from webdancer.errors import BudgetError, ContextFullError, ModelError, ReplayError, StoreError
 from webdancer.llm.protocol import Message, Sampling
 from webdancer.records import CotMode, Trajectory
 from webdancer.web.protocol import PageNotFound, ToolFailure
+from webdancer.web.snapshot import Snapshot, SnapshotWriter
 
 LUNT = make_page("http://w.example/Ada_Lunt", "Ada Lunt", "Ada Lunt was born in Velm.")
 SEARCH = call_turn("I look for her page.", "search", query=["Ada Lunt"])
@@ -190,3 +194,74 @@ def test_crawled_webs_are_kept_and_restored_whole(tmp_path):
         with pytest.raises(ReplayError, match="no crawled web 'heldout'"):
             tape.restore_snapshot("heldout", tmp_path / "other" / "heldout_snapshot")
     assert (tmp_path / "other" / "snapshot" / "snapshot.json").read_text() == "{}"
+
+
+KILLED_RECORDING = """
+import os, signal, sys
+from pathlib import Path
+from fixtures import make_page
+from webdancer.calls.tape import Tape
+tape = Tape(Path(sys.argv[1]), replay=False)
+page = make_page("http://w.example/Ada_Lunt", "Ada Lunt", "Ada Lunt was born in Velm.")
+tape.keep_live_page(page, status=200, headers=[("Content-Type", "text/html")], body=b"<p>Ada Lunt</p>")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_pages_of_a_recording_that_was_killed_are_a_finished_web_once_it_ends(tmp_path):
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_RECORDING, str(tmp_path)], check=False, env={"PYTHONPATH": "tests:."}
+    )
+    assert killed.returncode == -signal.SIGKILL
+    with Tape(tmp_path, replay=False):
+        pass  # all calls that were left came from the recording: no further page was fetched
+    with Snapshot.open(tmp_path / "web") as pages:
+        assert pages.urls() == [LUNT.url]
+
+
+def test_a_recording_takes_no_second_web_of_the_same_name(tmp_path):
+    for name, text in (("one", "Ada Lunt was born in Velm."), ("two", "Ada Lunt was born in Orn.")):
+        with SnapshotWriter(tmp_path / name) as writer:
+            page = make_page(LUNT.url, "Ada Lunt", text)
+            writer.add(page, status=200, headers=[("Content-Type", "text/html")], body=text.encode())
+    with Tape(tmp_path / "tape", replay=False) as tape:
+        tape.keep_snapshot("train", tmp_path / "one")
+        tape.keep_snapshot("train", tmp_path / "one")  # the same run, killed behind its crawl
+        with pytest.raises(StoreError, match="another run.*folder of its own"):
+            tape.keep_snapshot("train", tmp_path / "two")
+
+
+class SlowWeb(MemoryWeb):
+    """Pages that come when the episode's time is over."""
+
+    async def read(self, url):
+        await asyncio.sleep(0.3)
+        return await super().read(url)
+
+
+async def test_an_episode_whose_time_ran_out_in_a_tool_call_is_replayed_to_the_same_end(tmp_path):
+    settings = AgentSettings(max_seconds=0.2, tool_timeout_s=5)
+    ended = []
+    for replay in (False, True):
+        with Tape(tmp_path, replay=replay) as tape:
+            outside = Outside("s", tape=tape)
+            asked = ScriptedModel([] if replay else [VISIT, ANSWER])
+            web = MemoryWeb({}) if replay else SlowWeb({LUNT.url: LUNT})
+            summaries = ScriptedModel([] if replay else [summary("e", "s")])
+            ended.append(
+                await run_episode(
+                    outside.model("agent", asked, EndpointSettings()),
+                    tools(outside, summaries, web),
+                    trajectory_id="t",
+                    qa_id="q",
+                    question="?",
+                    settings=settings,
+                    mode=CotMode.SHORT,
+                    sampling=Sampling(),
+                    seed=1,
+                )
+            )
+            assert outside.ledger.totals.keys() if not replay else not outside.ledger.totals
+    assert ended[0].status == "forced_answer"
+    assert len(asked.calls) == 0
+    assert without_seconds(ended[1]) == without_seconds(ended[0])

@@ -30,6 +30,7 @@ from webdancer.agent.format import (
 )
 from webdancer.agent.tools import Toolbox
 from webdancer.agent.transcript import Transcript
+from webdancer.calls.outside import OutsideModel
 from webdancer.calls.scope import call_scope
 from webdancer.calls.tape import TimedOut
 from webdancer.config import AgentSettings
@@ -156,12 +157,16 @@ class _Episode:
             await self._act(turn.thought, turn.call, started)
 
     def _limit(self) -> Status | None:
-        """The limit that has been reached, if any."""
+        """The limit that has been reached, if any.
+
+        A model outside is asked also when the time is over, and gives up at once: so a recording knows of it, and a replayed
+        episode, in which tools take no time, ends at the same call.
+        """
         if len(self.steps) >= self._settings.max_steps:
             return Status.STEP_LIMIT
         if self.num_tokens >= self._settings.max_tokens:
             return Status.TOKEN_LIMIT
-        if time.monotonic() >= self._deadline:
+        if time.monotonic() >= self._deadline and not isinstance(self._model, OutsideModel):
             return Status.TIME_LIMIT
         return None
 

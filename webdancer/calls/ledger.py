@@ -1,11 +1,14 @@
 """What a run consumes outside: calls, tokens, seconds and money, by stage and role; and the budget that bounds it.
 
-The ledger of a run is `ledger.jsonl` in its folder: lines that add up, so that all attempts at a run count, also killed ones
-(but for the last second of those). Money is in the unit of the prices in the settings.
+The ledger of a run is `ledger.jsonl` in its folder: lines that add up, so that all attempts at a run count, also killed ones.
+What is paid for is written at once; free calls (a search in a snapshot) of the last second may be missing after kill -9. Money is
+in the unit of the prices in the settings.
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +36,8 @@ class Spent(NamedTuple):
     seconds: float = 0.0
     """Added up over calls, which run side by side."""
     money: float = 0.0
+    untold: int = 0
+    """Of the calls, those of a model whose endpoint told no usage: their tokens and money are missing above."""
 
     def plus(self, other: "Spent") -> "Spent":
         """The sum of both."""
@@ -44,6 +49,7 @@ class Spent(NamedTuple):
             self.completion_tokens + other.completion_tokens,
             self.seconds + other.seconds,
             self.money + other.money,
+            self.untold + other.untold,
         )
 
 
@@ -75,6 +81,7 @@ class LedgerLine(Record):
     completion_tokens: int
     seconds: float
     money: float
+    untold: int = 0
 
 
 class Ledger:
@@ -89,19 +96,34 @@ class Ledger:
         self._writer = RecordWriter(path, LedgerLine) if path else None
         self.totals: dict[Account, Spent] = read_ledger([path]) if path else {}
         self._unwritten: dict[Account, Spent] = {}
-        self._total = Spent()
-        self._calls_of_kind: dict[CallKind, int] = dict.fromkeys(CallKind, 0)
+        self._by_kind: dict[CallKind, Spent] = dict.fromkeys(CallKind, Spent())
+        self._under_way = Counter[CallKind]()
         for account, spent in self.totals.items():
             self._add_up(account, spent)
         self._written_at = time.monotonic()
 
-    def check(self, kind: CallKind) -> None:
-        """Whether one more call of a kind may be made.
+    @contextmanager
+    def under_way(self, kind: CallKind) -> Iterator[None]:
+        """A call of a kind is made inside. It counts against the limits from here on: it may wait long for its turn.
 
         Raises:
             BudgetError: a limit is reached.
         """
-        budget, total = self._budget, self._total
+        self._check(kind)
+        self._under_way[kind] += 1
+        try:
+            yield
+        finally:
+            self._under_way[kind] -= 1
+
+    def _check(self, kind: CallKind) -> None:
+        """Whether one more call of a kind may be made, if those under way consume what calls did so far.
+
+        Raises:
+            BudgetError: a limit is reached.
+        """
+        budget, total = self._budget, total_of(self._with_under_way())
+        calls = {of: spent.calls + self._under_way[of] for of, spent in self._by_kind.items()}
         limits = {
             "max_money": (budget.max_money, total.money),
             "max_llm_tokens": (
@@ -110,30 +132,44 @@ class Ledger:
             ),
             "max_llm_calls": (
                 budget.max_llm_calls if kind is CallKind.CHAT else None,
-                self._calls_of_kind[CallKind.CHAT],
+                calls[CallKind.CHAT],
             ),
             "max_search_calls": (
                 budget.max_search_calls if kind is CallKind.SEARCH else None,
-                self._calls_of_kind[CallKind.SEARCH],
+                calls[CallKind.SEARCH],
             ),
             "max_page_calls": (
                 budget.max_page_calls if kind is CallKind.PAGE else None,
-                self._calls_of_kind[CallKind.PAGE],
+                calls[CallKind.PAGE],
             ),
         }
         for name, (limit, used) in limits.items():
             if limit is not None and used >= limit:
                 raise BudgetError(
-                    f"the budget is spent: budget.{name} = {limit:g}, used {used:g}. What is done is kept; raise the limit in "
-                    "the settings and run the same command with --config, and it goes on"
+                    f"the budget is spent: budget.{name} = {limit:,}, used {round(used, 4):,}. What is done is kept; raise the "
+                    "limit in the settings of --config (or what `build` was given as --max-money or --max-calls) and run the "
+                    "same command, and it goes on"
                 )
+
+    def _with_under_way(self) -> dict[CallKind, Spent]:
+        """By kind, tokens and money with those of calls under way, each at the mean of the calls that ended."""
+        found = {}
+        for kind, spent in self._by_kind.items():
+            factor = 1 + self._under_way[kind] / spent.calls if spent.calls else 1
+            found[kind] = Spent(
+                prompt_tokens=round(spent.prompt_tokens * factor),
+                completion_tokens=round(spent.completion_tokens * factor),
+                money=spent.money * factor,
+            )
+        return found
 
     def add(self, account: Account, spent: Spent) -> None:
         """Put a call down."""
         self._add_up(account, spent)
         for table in (self.totals, self._unwritten):
             table[account] = table.get(account, Spent()).plus(spent)
-        if time.monotonic() - self._written_at >= _FLUSH_S:
+        is_paid = account.kind is CallKind.CHAT or spent.money > 0
+        if is_paid or time.monotonic() - self._written_at >= _FLUSH_S:
             self.flush()
 
     def flush(self) -> None:
@@ -152,8 +188,7 @@ class Ledger:
             self._writer.close()
 
     def _add_up(self, account: Account, spent: Spent) -> None:
-        self._total = self._total.plus(spent)
-        self._calls_of_kind[account.kind] += spent.calls
+        self._by_kind[account.kind] = self._by_kind[account.kind].plus(spent)
 
 
 def read_ledger(paths: Iterable[Path]) -> dict[Account, Spent]:
@@ -167,8 +202,8 @@ def read_ledger(paths: Iterable[Path]) -> dict[Account, Spent]:
     return totals
 
 
-def total_of(totals: Mapping[Account, Spent]) -> Spent:
-    """The sum over all accounts."""
+def total_of(totals: Mapping[Account, Spent] | Mapping[CallKind, Spent]) -> Spent:
+    """The sum over all accounts, or kinds."""
     found = Spent()
     for spent in totals.values():
         found = found.plus(spent)

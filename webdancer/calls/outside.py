@@ -4,6 +4,7 @@ Outermost is the tape: what it answers costs nothing. Behind it the ledger lets 
 stops the stage, and puts down what it consumed.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -49,7 +50,7 @@ class Outside:
 
     def model(self, role: str, model: ChatModel, endpoint: EndpointSettings) -> ChatModel:
         """A role's model."""
-        return _Model(self, role, model, endpoint)
+        return OutsideModel(self, role, model, endpoint)
 
     def metered_search(self, search: SearchProvider, *, name: str, price: float = 0.0) -> SearchProvider:
         """A search engine whose calls are counted; `price` is that of a call."""
@@ -102,18 +103,24 @@ class Outside:
         Raises:
             BudgetError: the budget is spent.
         """
-        self.ledger.check(account.kind)
-        started = time.perf_counter()
-        spent = Spent(failed=1)
-        try:
-            reply = await make()
-            spent = cost(reply)
-            return reply
-        finally:
-            self.ledger.add(account, spent._replace(calls=1, seconds=time.perf_counter() - started))
+        await asyncio.sleep(0)  # a time limit that has passed already is heard here, before anything is sent
+        with self.ledger.under_way(account.kind):
+            started = time.perf_counter()
+            spent = Spent(failed=1)
+            try:
+                reply = await make()
+                spent = cost(reply)
+                return reply
+            finally:
+                self.ledger.add(account, spent._replace(calls=1, seconds=time.perf_counter() - started))
 
 
-class _Model:
+class OutsideModel:
+    """A model that is asked outside of the run.
+
+    A call whose time is over before it begins is given up before anything is sent, and recorded as that.
+    """
+
     def __init__(self, outside: Outside, role: str, model: ChatModel, endpoint: EndpointSettings) -> None:
         self._outside, self._model, self._endpoint = outside, model, endpoint
         self._account = partial(outside.account, CallKind.CHAT, role, model.name)
@@ -134,16 +141,18 @@ class _Model:
     def _cost(self, reply: ChatReply) -> Spent:
         usage, endpoint = reply.usage, self._endpoint
         price_cached = endpoint.price_prompt if endpoint.price_cached is None else endpoint.price_cached
+        cached = min(usage.cached_tokens, usage.prompt_tokens)  # some gateways count them beside the prompt's
         money = (
-            (usage.prompt_tokens - usage.cached_tokens) * endpoint.price_prompt
-            + usage.cached_tokens * price_cached
+            (usage.prompt_tokens - cached) * endpoint.price_prompt
+            + cached * price_cached
             + usage.completion_tokens * endpoint.price_completion
         )
         return Spent(
             prompt_tokens=usage.prompt_tokens,
-            cached_tokens=usage.cached_tokens,
+            cached_tokens=cached,
             completion_tokens=usage.completion_tokens,
             money=money / 1e6,
+            untold=int(not reply.usage_told),
         )
 
 

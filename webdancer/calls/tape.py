@@ -10,6 +10,7 @@ not made again if it succeeded (a run that was killed and goes on repeats the ca
 one that failed is, and the later outcome counts. A replayed run makes no call at all.
 """
 
+import filecmp
 import hashlib
 import json
 import time
@@ -35,6 +36,8 @@ _SHOWN_CHARS = 200
 _TIMED_OUT = "TimedOut"
 _NOT_OUTCOMES = (BudgetError, ConfigError, ReplayError, StoreError)
 """Errors that say nothing of what was called."""
+_TELLING = ("snapshot.json", "pages.sqlite")
+"""Files of a crawled web by which it is told from another."""
 
 
 class CallKind(StrEnum):
@@ -124,10 +127,12 @@ class Tape:
         self._by_request: dict[str, _Outcome] = {}
         self._calls = None if replay else RecordWriter(calls, RecordedCall)
         self._page_file = None if replay else RecordWriter(pages, StoredPage)
-        self._web: SnapshotWriter | None = None
         self._pages = {stored.id: stored.page for stored in read_records(pages, StoredPage)}
         for call in read_records(calls, RecordedCall):
             self._remember(call)
+        # What a killed recording left is finished when this one closes, also where no further page is fetched.
+        is_resumed = not replay and (folder / "web").exists()
+        self._web = SnapshotWriter(folder / "web") if is_resumed else None
 
     def __enter__(self) -> Self:
         return self
@@ -194,13 +199,23 @@ class Tape:
             raise ValueError("a replayed run fetches no page")
         if self._web is None:
             self._web = SnapshotWriter(self.folder / "web")
-        self._web.add(page, status=status, headers=headers, body=body)
+        if self._web.add(page, status=status, headers=headers, body=body):
+            self._web.flush()  # the recorded call is never made again, so its page must survive kill -9 as the call does
 
     def keep_snapshot(self, name: str, snapshot: Path) -> None:
-        """Put a crawled web into the recording."""
+        """Put a crawled web into the recording.
+
+        Raises:
+            StoreError: it holds another one of that name.
+        """
         kept = self.folder / "snapshots" / name
         if not kept.exists():
             copy_folder(snapshot, kept)
+        elif filecmp.cmpfiles(kept, snapshot, _TELLING, shallow=False)[1]:
+            raise StoreError(
+                f"{self.folder} holds the crawled web {name!r} of another run, and can give back only one; record this run in a "
+                "folder of its own (--record FOLDER), or go on with the run that was recorded here"
+            )
 
     def restore_snapshot(self, name: str, snapshot: Path) -> None:
         """Put a crawled web of the recording where a run expects it.

@@ -42,11 +42,10 @@ def write_report(
         path,
         template.substitute(
             name=escape(str(summary["name"])),
-            lead=escape(str(summary["note"])),
+            lead=_lead(summary),
             evaluation=_evaluation(systems),
-            training=training_html(systems, metrics),
-            comparisons="".join(comparison_html(comparison) for comparison in comparisons)
-            or "<p>No checkpoints were evaluated.</p>",
+            training=_section("What training changed", training_html(systems, metrics)),
+            comparisons=_section("The same question, before and after", "".join(map(comparison_html, comparisons))),
             funnel=_funnel(_mapping(summary["funnel"])),
             questions=_questions(_mapping(summary["qa"])),
             samples="".join(_sample(*sample) for sample in samples) or "<p>No trajectory was sampled.</p>",
@@ -54,6 +53,20 @@ def write_report(
             seconds=_costs(summary, systems, metrics),
         ),
     )
+
+
+def _lead(summary: Mapping[str, JsonValue]) -> str:
+    """The note on the run, or which models made it."""
+    rows = summary.get("outside") or []
+    assert isinstance(rows, list)
+    models = dict.fromkeys(str(row["who"]) for row in map(_mapping, rows) if row["kind"] == "chat")
+    text = str(summary["note"]) or (f"Written, answered and judged by {', '.join(models)}." if models else "")
+    return f'<p class="lead">{escape(text)}</p>' if text else ""
+
+
+def _section(title: str, body: str) -> str:
+    """A heading with what stands below it; nothing where that is empty."""
+    return f"<h2>{escape(title)}</h2>\n{body}" if body else ""
 
 
 def _mapping(value: JsonValue) -> dict[str, JsonValue]:
@@ -176,12 +189,12 @@ def _costs(
 def _outside(rows: JsonValue) -> str:
     """What was called outside of the run, where anything was: by stage and role, the parts of a stage added up."""
     assert isinstance(rows, list)
-    names = ("calls", "failed", "prompt_tokens", "cached_tokens", "completion_tokens", "money")
+    names = ("calls", "failed", "untold", "prompt_tokens", "cached_tokens", "completion_tokens", "money")
     sums: dict[tuple[str, str, str], list[float]] = {}
     for row in map(_mapping, rows):
         key = (str(row["stage"]), str(row["role"]), str(row["who"]))
         before = sums.get(key, [0.0] * len(names))
-        sums[key] = [old + _number(row[name]) for old, name in zip(before, names, strict=True)]
+        sums[key] = [old + _number(row.get(name) or 0) for old, name in zip(before, names, strict=True)]
     if not sums:
         return ""
     head = (
@@ -190,6 +203,7 @@ def _outside(rows: JsonValue) -> str:
         "model or engine",
         "calls",
         "of these failed",
+        "told no usage",
         "prompt tokens",
         "cached",
         "written",
