@@ -34,7 +34,7 @@ class Comparison(NamedTuple):
 
 
 def training_html(systems: Mapping[str, JsonValue], metrics: Mapping[str, Sequence[Metrics]]) -> str:
-    """Bars by kind and by hops, and the learning curves; a word where no checkpoint was evaluated and none trained."""
+    """Bars by kind and by hops, and the learning curves; nothing where no checkpoint was evaluated and none trained."""
     parts = []
     evaluated = {name: value for key, name in _CHECKPOINTS.items() if isinstance(value := systems.get(key), dict)}
     if evaluated:
@@ -55,7 +55,7 @@ def training_html(systems: Mapping[str, JsonValue], metrics: Mapping[str, Sequen
     charts = [_curve(metrics.get(stage, ()), title, lines) for stage, title, lines in _CURVES]
     if any(charts):
         parts.append(f'<div class="charts">{"".join(charts)}</div>')
-    return "".join(parts) or "<p>Nothing was trained.</p>"
+    return "".join(parts)
 
 
 def _bar(entry: JsonValue) -> Bar:
