@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from webdancer.cli.common import with_endpoint
+from webdancer.settings_file import load_config
+
 
 def webdancer(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -68,3 +71,29 @@ def test_a_port_out_of_range_is_wrong_usage() -> None:
     done = webdancer("serve", "--port", "70000")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+
+
+def test_a_cap_below_zero_was_taken(tmp_path: Path) -> None:
+    """It is asked for again; where nobody answers, the message names the options and nothing is begun."""
+    command = ("build", str(tmp_path), "--out", str(tmp_path / "r"), "--base-url", "http://127.0.0.1:9/v1")
+    done = subprocess.run(
+        [sys.executable, "-m", "webdancer", *command, "--model", "m"],
+        input="-5\n0\nfive\n", capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("expected a number above 0") == 3
+    assert "error: no cap was given; --max-money, --max-calls or --yes" in done.stderr
+    assert not (tmp_path / "r").exists()
+
+
+def test_settings_for_an_agent_served_the_scribe() -> None:
+    done = webdancer("serve", "--config", "live")
+    assert done.returncode == 2
+    assert "--config needs --agent, or a checkpoint by --model" in done.stderr
+
+
+def test_a_free_endpoint_kept_the_price_of_cached_tokens() -> None:
+    config = with_endpoint(load_config(Path("one-key")), base_url="http://localhost:11434/v1", model="qwen3:8b")
+    endpoint = config.llm.default
+    assert (endpoint.price_prompt, endpoint.price_cached, endpoint.price_completion) == (0.0, None, 0.0)
+    assert (endpoint.api_key_env, endpoint.model) == (None, "qwen3:8b")

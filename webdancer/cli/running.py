@@ -1,7 +1,9 @@
 """Subcommands that run the stages of a run, all or one of them."""
 
+import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -21,8 +23,11 @@ from webdancer.cli.common import (
     with_endpoint,
 )
 from webdancer.config import Config
+from webdancer.errors import ConfigError
 from webdancer.pipeline.progress import console, step_bar
 from webdancer.settings_file import load_config
+
+N = TypeVar("N", int, float)
 
 
 @app.command()
@@ -84,12 +89,36 @@ def build(
     def ask_cap(proposed: Cap) -> Cap:
         if yes:
             return proposed
-        if proposed.money is not None:
-            return Cap(typer.prompt("Most money to spend", default=proposed.money, type=float, err=True), None)
-        return Cap(None, typer.prompt("Most model calls to make", default=proposed.llm_calls, type=int, err=True))
+        try:
+            if proposed.money is not None:
+                return Cap(_ask_above_zero("Most money to spend", float, default=proposed.money), None)
+            return Cap(None, _ask_above_zero("Most model calls to make", int, default=proposed.llm_calls))
+        except typer.Abort:
+            console.print()
+            raise ConfigError("no cap was given; --max-money, --max-calls or --yes says it beforehand") from None
 
     with open_tape(record, replay) as tape:
         run_async(build_site(target, out, settings, ask_cap=ask_cap, cap=cap, pilot=pilot, tape=tape))
+
+
+def _ask_above_zero(text: str, kind: Callable[[str], N], *, default: N | None) -> N:
+    """Ask for a number until one above zero is given.
+
+    Raises:
+        typer.Abort: there is nobody to ask, or it is Ctrl-C.
+    """
+
+    def read(given: str) -> N:
+        try:
+            value = kind(given)
+        except ValueError:
+            value = kind("0")
+        if not 0 < value < math.inf:
+            raise typer.BadParameter(f"got {given!r}, expected a number above 0")
+        return value
+
+    value: N = typer.prompt(text, default=default, value_proc=read, err=True)
+    return value
 
 
 @app.command()
