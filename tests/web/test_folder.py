@@ -1,6 +1,8 @@
 """A folder of documents becomes a snapshot, whatever lies in it."""
 
 import asyncio
+import os
+from pathlib import Path
 
 import pytest
 
@@ -73,3 +75,45 @@ def test_a_folder_without_documents_is_an_error(tmp_path):
         asyncio.run(index_folder(tmp_path / "docs", tmp_path / "snap"))
     with pytest.raises(SnapshotError, match="no such folder"):
         asyncio.run(index_folder(tmp_path / "nowhere", tmp_path / "snap2"))
+
+
+def index(folder, out, **options):
+    return asyncio.run(index_folder(folder, out, **options))
+
+
+def test_a_file_that_cannot_be_read_is_counted_and_not_the_end(documents, tmp_path, monkeypatch):
+    write(documents, "locked.txt", LONG + "locked")
+    (documents / "locked.txt").chmod(0)
+    read_bytes = Path.read_bytes
+
+    def refused(path):  # as for a user who is not root
+        if path.name == "locked.txt":
+            raise PermissionError(13, "Permission denied")
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    assert index(documents, tmp_path / "out").num_left_out["unreadable"] == 1
+
+
+def test_a_name_that_is_no_unicode_has_an_address(tmp_path):
+    root = tmp_path / "docs"
+    root.mkdir()
+    Path(os.fsdecode(os.fsencode(root) + b"/caf\xe9.html")).write_text(f"<html><body><p>{LONG}</p></body></html>")
+    assert index(root, tmp_path / "out").num_pages == 1
+    with Snapshot.open(tmp_path / "out") as pages:
+        assert pages.urls() == ["http://docs/caf%E9.html"]
+        assert [page.title for url in pages.urls() if (page := pages.page(url))] == ["caf\ufffd"]
+
+
+def test_a_copy_of_a_document_without_text_is_none_of_a_page(tmp_path):
+    root = tmp_path / "docs"
+    write(root, "a.html", "<html></html>")
+    write(root, "b.html", "<html></html>")
+    write(root, "c.txt", LONG)
+    found = index(root, tmp_path / "out")
+    assert (found.num_pages, found.num_left_out) == (1, {"without_text": 2})
+
+
+def test_fewer_pages_than_are_there_already_adds_none(documents, tmp_path):
+    num_pages = index(documents, tmp_path / "out").num_pages
+    assert index(documents, tmp_path / "out", max_pages=1).num_pages == num_pages > 1

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import mimetypes
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -39,6 +40,16 @@ class FolderCounts(NamedTuple):
     """Files that are no pages, by reason."""
 
 
+class _Files(NamedTuple):
+    """What is found out about the files on the way."""
+
+    left_out: Counter[str]
+    not_pages: dict[str, str]
+    """Documents that turned out to be no pages, with the reason."""
+    copies: list[tuple[str, str]]
+    """Documents with the content of another one, and that one."""
+
+
 class _Document(NamedTuple):
     url: str
     name: str
@@ -57,28 +68,41 @@ async def index_folder(
     Raises:
         SnapshotError: there is no such folder, or not one document in it.
     """
-    left_out: Counter[str] = Counter()
+    files = _Files(Counter(), {}, [])
     with SnapshotWriter(out) as writer:
         async with ExtractPool() as pool:
-            documents = _documents(_checked(folder), writer, left_out)
-            while batch := list(
-                islice(documents, _BATCH if max_pages is None else min(_BATCH, max_pages - len(writer)))
-            ):
+            documents = _documents(_checked(folder), writer, files)
+            while batch := list(islice(documents, _num_next(writer, max_pages))):
                 jobs = (pool.extract(Job(document.body, document.url, document.kind)) for document in batch)
                 for document, extracted in zip(batch, await asyncio.gather(*jobs), strict=True):
-                    if isinstance(extracted, ExtractProblem):
-                        left_out[extracted] += 1
-                    elif not extracted.text.strip():
-                        left_out["without_text"] += 1
-                    else:
+                    problem = extracted if isinstance(extracted, ExtractProblem) else None
+                    if isinstance(extracted, Extracted) and extracted.text.strip():
                         headers = [("Content-Type", document.kind)]
                         writer.add(_page(document, extracted), status=200, headers=headers, body=document.body)
                         on_page()
+                    else:
+                        files.not_pages[document.url] = problem or "without_text"
+        left_out = _left_out(files, writer)
         if not (num_pages := len(writer)):
             raise SnapshotError(
                 f"{folder}: none of its files became a page ({dict(left_out)}); expected HTML, text, Markdown or PDF"
             )
     return FolderCounts(num_pages, dict(left_out))
+
+
+def _num_next(writer: SnapshotWriter, max_pages: int | None) -> int:
+    """How many documents are read next."""
+    return _BATCH if max_pages is None else max(0, min(_BATCH, max_pages - len(writer)))
+
+
+def _left_out(files: "_Files", writer: SnapshotWriter) -> Counter[str]:
+    """Why files are no pages; those with the content of a page become its other addresses."""
+    left_out = files.left_out + Counter(files.not_pages.values())
+    for url, first in files.copies:
+        left_out[files.not_pages.get(first, "same_content")] += 1
+        if first in writer:
+            writer.add_alias(url, first)
+    return left_out
 
 
 def _checked(folder: Path) -> Path:
@@ -88,14 +112,15 @@ def _checked(folder: Path) -> Path:
     return root
 
 
-def _documents(root: Path, writer: SnapshotWriter, left_out: Counter[str]) -> Iterator[_Document]:
+def _documents(root: Path, writer: SnapshotWriter, files: _Files) -> Iterator[_Document]:
     """The files that may become pages and are not in the snapshot yet; the others are counted."""
+    left_out = files.left_out
     known = {digest.hex(): url for digest, url in writer.urls_by_hash().items()}
     host = "".join(c if c.isalnum() else "-" for c in root.name.lower()).strip("-") or "folder"
     for file in sorted(path for path in root.rglob("*") if path.is_file()):
         relative = file.relative_to(root)
         kind = _TYPES.get(file.suffix.lower())
-        url = canonical_url(f"http://{host}/{quote(relative.as_posix())}")
+        url = canonical_url(f"http://{host}/{quote(os.fsencode(relative))}")
         if any(part.startswith(".") for part in relative.parts) or not file.resolve().is_relative_to(root):
             left_out["hidden_or_outside"] += 1
         elif kind is None or url is None:
@@ -103,14 +128,23 @@ def _documents(root: Path, writer: SnapshotWriter, left_out: Counter[str]) -> It
         elif file.stat().st_size > _MAX_BYTES:
             left_out["too_large"] += 1
         elif url not in writer:  # else of an attempt that was stopped
-            body = file.read_bytes()
+            try:
+                body = file.read_bytes()
+            except OSError:
+                left_out["unreadable"] += 1
+                continue
             digest = hashlib.sha256(body).hexdigest()
             if digest in known:
-                writer.add_alias(url, known[digest])
-                left_out["same_content"] += 1
+                files.copies.append((url, known[digest]))
                 continue
             known[digest] = url
-            yield _Document(url, file.stem, kind, body, datetime.fromtimestamp(file.stat().st_mtime, UTC))
+            yield _Document(
+                url,
+                os.fsencode(file.stem).decode("utf-8", "replace"),
+                kind,
+                body,
+                datetime.fromtimestamp(file.stat().st_mtime, UTC),
+            )
 
 
 def _page(document: _Document, extracted: Extracted) -> Page:
