@@ -227,7 +227,7 @@ def test_a_recording_takes_no_second_web_of_the_same_name(tmp_path):
     with Tape(tmp_path / "tape", replay=False) as tape:
         tape.keep_snapshot("train", tmp_path / "one")
         tape.keep_snapshot("train", tmp_path / "one")  # the same run, killed behind its crawl
-        with pytest.raises(StoreError, match="another run.*folder of its own"):
+        with pytest.raises(StoreError, match=r"another run.*folder of its own"):
             tape.keep_snapshot("train", tmp_path / "two")
 
 

@@ -4,7 +4,16 @@ import pytest
 
 from webdancer.calls.ledger import Account, Ledger, Spent
 from webdancer.calls.tape import CallKind
-from webdancer.config import BudgetSettings, Config, EndpointSettings, ForecastSettings, LlmSettings, SynthSettings
+from webdancer.config import (
+    BudgetSettings,
+    Config,
+    EndpointSettings,
+    ForecastSettings,
+    LlmSettings,
+    ProviderSettings,
+    SynthSettings,
+    WebSettings,
+)
 from webdancer.pipeline.forecast import Work, forecast, pilot_settings, planned_work, work_done
 from webdancer.records import QA, QAKind, QASplit
 from webdancer.store import write_records
@@ -97,3 +106,31 @@ def test_a_pilot_is_small_and_has_every_kind():
     small = pilot_settings(config(count=5, multi_hop=200, intersection=0), share=0.1, least=4)
     assert small.synth.num_questions == {"count": 4, "multi_hop": 20}
     assert small.policy.base == "none"
+
+
+def test_searches_and_pages_of_paid_services_are_in_the_forecast():
+    web = WebSettings(
+        search=("serper", "snapshot"),
+        reader="jina",
+        serper=ProviderSettings(price_per_call=0.001),
+        jina=ProviderSettings(price_per_call=0.01),
+    )
+    found = forecast(config(multi_hop=20).model_copy(update={"web": web}))
+    money = {(need.stage, need.role): need.money for need in found.needs if need.kind is not CallKind.CHAT}
+    assert money["synth", "search"] == 0  # of the snapshot
+    assert money["sample", "search"] == pytest.approx(32 * 0.001)  # 8 questions, 2 attempts, 2 searches
+    assert money["sample", "reader"] == pytest.approx(16 * 0.01)
+
+
+def test_a_stage_that_no_question_of_the_pilot_came_to_is_forecast_by_assumptions(tmp_path):
+    qa = QA(id="q", question="?", answer="a", kind=QAKind.MULTI_HOP, evidence_urls=("u", "v"), split=QASplit.SFT)
+    outcome = GroupOutcome(id="multi_hop-0", kind=QAKind.MULTI_HOP, urls=("u",), candidates=(Candidate(qa=qa),))
+    write_records(tmp_path / "qa_groups.jsonl", [outcome])
+    write_records(tmp_path / "qa.jsonl", [qa])
+    write_records(tmp_path / "heldout_qa.jsonl", [])
+    found = forecast(config(multi_hop=20), pilot=tmp_path)
+    supposed = forecast(config(multi_hop=20))  # 20 kept there too: one a group
+    assert {need for need in found.needs if need.stage == "eval"} == {
+        need for need in supposed.needs if need.stage == "eval"
+    }
+    assert {need.stage for need in found.needs} == {"eval"}

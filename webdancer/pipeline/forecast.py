@@ -14,7 +14,7 @@ from pydantic import JsonValue
 
 from webdancer.calls.ledger import Account, Spent, read_ledger
 from webdancer.calls.tape import CallKind
-from webdancer.config import Config, EndpointSettings
+from webdancer.config import Config, EndpointSettings, ProviderSettings
 from webdancer.pipeline.evaluating import systems
 from webdancer.pipeline.models import ROLES
 from webdancer.pipeline.policies import CHECKPOINTS
@@ -143,6 +143,9 @@ def forecast(config: Config, *, pilot: Path | None = None) -> Forecast:
         factor = _factor(account, done, work)
         if factor:
             needs.append(_need(account, spent).times(factor))
+    # A pilot so small that no question came to a stage says nothing of it.
+    unmeasured = [stage for stage, num in (("sample", done.sampled), ("eval", done.heldout)) if not num]
+    needs += [need for need in _supposed(config, work) if need.stage in unmeasured]
     return Forecast(needs, "pilot", concurrency)
 
 
@@ -215,6 +218,13 @@ def _endpoint(config: Config, role: str) -> EndpointSettings:
     return endpoint or config.llm.default
 
 
+def _price(config: Config, stage: str, kind: CallKind) -> float:
+    """Of a search, by the engine that is asked first, or of a page; questions are made from the snapshot, for nothing."""
+    name = "snapshot" if stage == "synth" else config.web.search[0] if kind is _SEARCH else config.web.reader
+    settings: ProviderSettings | None = getattr(config.web, name, None)
+    return settings.price_per_call if settings else 0.0
+
+
 def _supposed(config: Config, work: Work) -> list[Need]:
     """The calls by `[forecast]`, each with tokens as the limits of prompts suggest."""
     synth, supposed = config.synth, config.forecast
@@ -222,7 +232,7 @@ def _supposed(config: Config, work: Work) -> list[Need]:
 
     def add(stage: str, part: str, role: str, calls: float, prompt: float, kind: CallKind) -> None:
         if kind is not CallKind.CHAT:
-            found.append(Need(stage, part, kind, role, calls, 0, 0, calls))
+            found.append(Need(stage, part, kind, role, calls, 0, calls * _price(config, stage, kind), calls))
             return
         endpoint = _endpoint(config, role)
         if endpoint.base_url != "scribe":
