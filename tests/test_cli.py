@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from webdancer.cli.common import with_endpoint
+from webdancer.config import Config
+from webdancer.errors import ConfigError
 from webdancer.settings_file import load_config
 
 
@@ -97,3 +99,16 @@ def test_a_free_endpoint_kept_the_price_of_cached_tokens() -> None:
     endpoint = config.llm.default
     assert (endpoint.price_prompt, endpoint.price_cached, endpoint.price_completion) == (0.0, None, 0.0)
     assert (endpoint.api_key_env, endpoint.model) == (None, "qwen3:8b")
+
+
+def test_another_model_had_the_price_of_the_one_in_the_settings() -> None:
+    config = with_endpoint(load_config(Path("one-key")), base_url=None, model="gpt-5")
+    endpoint = config.llm.default
+    assert (endpoint.price_prompt, endpoint.price_cached, endpoint.price_completion) == (0.0, None, 0.0)
+    assert (endpoint.api_key_env, endpoint.model) == ("OPENAI_API_KEY", "gpt-5")
+    assert with_endpoint(load_config(Path("one-key")), base_url=None, model="gpt-4o-mini").llm.default.price_prompt > 0
+
+
+def test_a_model_without_an_endpoint_was_ignored() -> None:
+    with pytest.raises(ConfigError, match="--model qwen3:8b: the settings name no endpoint; add --base-url"):
+        with_endpoint(Config(), base_url=None, model="qwen3:8b")

@@ -103,22 +103,23 @@ def split_pair(text: str, mark: str, option: str) -> tuple[str, str]:
 
 
 def with_endpoint(config: Config, *, base_url: str | None, model: str | None) -> Config:
-    """The settings with every role on another endpoint or model; one that is given by its address alone needs no key."""
+    """The settings with every role on another endpoint or model; one that is given by its address alone needs no key.
+
+    The settings' prices are those of their own model: of another one none is known.
+
+    Raises:
+        ConfigError: a model without an endpoint.
+    """
     if base_url is None and model is None:
         return config
     endpoint = config.llm.default
-    update: dict[str, object] = {}
-    if base_url is not None:
-        update |= {"base_url": base_url}
-        if base_url != endpoint.base_url:
-            update |= {
-                "api_key_env": None,
-                "api_key_file": None,
-                **dict.fromkeys(("price_prompt", "price_completion"), 0.0),
-            }
-            update["price_cached"] = None  # as the price of a prompt
-    if model is not None:
-        update |= {"model": model}
+    if base_url is None and endpoint.base_url == "scribe":
+        raise ConfigError(f"--model {model}: the settings name no endpoint; add --base-url, or --config one-key")
+    update: dict[str, object] = {"base_url": base_url or endpoint.base_url, "model": model or endpoint.model}
+    if update["base_url"] != endpoint.base_url:
+        update |= {"api_key_env": None, "api_key_file": None}
+    if (update["base_url"], update["model"]) != (endpoint.base_url, endpoint.model):
+        update |= {"price_prompt": 0.0, "price_cached": None, "price_completion": 0.0}
     roles = dict.fromkeys(("teacher", "writer", "rewriter", "summariser", "judge", "critic"))
     llm = config.llm.model_copy(update={"default": endpoint.model_copy(update=update), **roles})
     return config.model_copy(update={"llm": llm})
