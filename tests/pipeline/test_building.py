@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from webdancer.calls.tape import Tape
-from webdancer.config import Config, EndpointSettings
-from webdancer.errors import BudgetError, ConfigError
+from webdancer.calls.tape import RecordedCall, Tape
+from webdancer.config import BudgetSettings, Config, EndpointSettings, LlmSettings, WebSettings
+from webdancer.errors import BudgetError, ConfigError, StoreError
 from webdancer.pipeline.building import Cap, build, proposed
 from webdancer.pipeline.embedded import serve_embedded_web
-from webdancer.pipeline.forecast import forecast
+from webdancer.pipeline.forecast import actual, forecast
 from webdancer.records import QA, Trajectory
 from webdancer.scribe.model import Scribe
 from webdancer.serve.openai_api import create_app, serve
@@ -87,12 +87,20 @@ async def test_a_site_becomes_training_files_by_a_forecast_that_holds(tmp_path):
     }
     report = (run / "report.html").read_text(encoding="utf-8")
     assert "Calls outside of the run" in report
-    # The same from the recording: no site, no model, no network.
+    # The pilot asks the same as the run: were its calls known by the same scope, a run that was killed and goes on would get the
+    # pilot's replies, and its replay others.
+    scopes = {call.scope.split("/")[1] for call in read_records(tape / "calls.jsonl", RecordedCall)}
+    assert scopes == {"pilot", "synth", "sample", "eval"}
+    # The same from the recording: no site, no model, no network, and nobody is asked.
     with Tape(tape, replay=True) as recording:
-        replayed = await build(target, tmp_path / "again", config, ask_cap=ask_cap, tape=recording)
+        replayed = await build(target, tmp_path / "again", config, ask_cap=not_asked, tape=recording)
     assert replayed["pilot"]["llm_calls"] == 0  # a replayed call is none
     for name in ("qa.jsonl", "sft.jsonl", "rl_qa.jsonl", "heldout_qa.jsonl", "verdicts.jsonl"):
         assert ids(tmp_path / "again" / name) == ids(run / name)
+
+
+def not_asked(cap: Cap) -> Cap:
+    raise AssertionError("there is a cap, or nothing is spent")
 
 
 def ids(path: Path) -> list[str]:
@@ -113,22 +121,49 @@ async def test_a_cap_that_will_not_do_stops_behind_the_pilot_and_a_larger_one_go
         assert kept["cap"] == {"money": None, "llm_calls": 400}
         assert kept["pilot_cost"]["llm_calls"] <= 400 + config.llm.default.max_concurrent
 
-        def not_asked(cap: Cap) -> Cap:
-            raise AssertionError("a cap was given")
-
+        # A cap in money beside it does not lift the one in calls.
+        with pytest.raises(BudgetError, match="the cap will not do"):
+            await build(target, run, config, ask_cap=not_asked, cap=Cap(1000.0, None))
+        assert json.loads((run / "forecast.json").read_text())["cap"] == {"money": 1000.0, "llm_calls": 400}
+        # The settings' own limit is one for pilot and run together.
+        own = BudgetSettings(max_llm_calls=kept["pilot_cost"]["llm_calls"] + 5)
+        with pytest.raises(BudgetError, match=r"budget.max_llm_calls = 5, used 5"):
+            await build(target, run, config.model_copy(update={"budget": own}), ask_cap=not_asked, cap=Cap(None, 5000))
+        assert actual(run)["llm_calls"] == 5
         done = await build(target, run, config, ask_cap=not_asked, cap=Cap(None, 5000))
-    assert done["cap"] == {"money": None, "llm_calls": 5000}
+    assert done["cap"] == {"money": 1000.0, "llm_calls": 5000}
     assert (run / "report.html").exists()
+
+
+async def test_too_few_questions_to_hold_one_out_are_exported_all_the_same(tmp_path):
+    async with site_and_model(tmp_path) as config:
+        config = config.model_copy(
+            update={
+                "crawl": config.crawl.model_copy(update={"path_prefixes": ("/",), "max_pages": 100}),
+                "synth": config.synth.model_copy(update={"num_questions": {"multi_hop": 1, "count": 0}}),
+            }
+        )
+        with pytest.raises(StoreError, match="holds no questions"):
+            await build("http://wiki.example/wiki/Main_Page", tmp_path / "run", config, ask_cap=lambda cap: cap)
+    assert len(ids(tmp_path / "run" / "qa.jsonl")) == 1
+    assert (tmp_path / "run" / "export" / "openai").exists()
 
 
 async def test_what_cannot_be_built_from_is_told_before_anything_is_called(tmp_path, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("SERPER_API_KEY", raising=False)
     config = load_config(Path("one-key"))
+    free = config.model_copy(update={"llm": LlmSettings(default=EndpointSettings(base_url="http://h/v1", model="m"))})
+    serper = free.model_copy(update={"web": WebSettings(search=("serper",))})
     for target, settings, message in (
         ("nowhere", config, "expected an http"),
         ("http://a.example/", load_config(Path("tiny")), "name no language model"),
         ("http://a.example/", config, "OPENAI_API_KEY"),
+        ("http://a.example/", serper, "SERPER_API_KEY"),
+        ("http://user:secret@a.example/", free, "user name or a password"),
+        ("http://a.example/", free, "bounds nothing: the settings name no price of 'm'"),
     ):
-        with pytest.raises(ConfigError, match=message):
-            await build(target, tmp_path / "run", settings, ask_cap=lambda cap: cap)
+        with pytest.raises(ConfigError, match=message) as told:
+            await build(target, tmp_path / "run", settings, ask_cap=not_asked, cap=Cap(5.0, None))
+        assert "secret" not in str(told.value)
     assert not (tmp_path / "run").exists()

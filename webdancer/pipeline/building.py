@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import JsonValue
 from rich.table import Table
 
+from webdancer.calls.scope import call_scope
 from webdancer.calls.tape import CallKind, Tape
 from webdancer.config import Config, CrawlSettings
 from webdancer.errors import BudgetError, ConfigError, StoreError
@@ -23,7 +24,7 @@ from webdancer.pipeline.models import check_keys
 from webdancer.pipeline.progress import console
 from webdancer.pipeline.run_folder import RunFolder
 from webdancer.pipeline.stages import run_pipeline
-from webdancer.store import copy_folder, write_json
+from webdancer.store import copy_folder, write_atomic, write_json
 from webdancer.trajectories.formats import DataFormat, ExportSplit
 
 PILOT_SHARE = 0.1
@@ -41,6 +42,14 @@ class Cap(NamedTuple):
     llm_calls: int | None
 
 
+_LIMITS = {
+    "max_money": "money",
+    "max_llm_calls": "llm_calls",
+    "max_llm_tokens": "llm_tokens",
+    "max_search_calls": "search_calls",
+    "max_page_calls": "page_calls",
+}
+"""Limits of `[budget]`, each with what `actual` calls that which it bounds."""
 AskCap = Callable[[Cap], Cap]
 """Shows the proposed cap and gives the user's."""
 
@@ -61,7 +70,7 @@ async def build(
         target: a URL, a folder of documents, or a snapshot.
         out: the run's folder.
         ask_cap: asked once, where `cap` does not say it; a run that goes on keeps to what was said.
-        cap: also the new one of a run that has reached its old one.
+        cap: also the new one of a run that has reached its old one; what it leaves open stays as it was.
 
     Returns:
         The forecasts and what was really called, as in `RUN/forecast.json`.
@@ -71,20 +80,24 @@ async def build(
         BudgetError: the cap is reached, or the forecast after the pilot exceeds it.
     """
     config = _with_target(config, target)
-    if tape is None or not tape.is_replay:
-        check_keys(config.llm)
+    is_replay = tape is not None and tape.is_replay
+    if not is_replay:
+        check_keys(config)
     kept: dict[str, JsonValue] = {}
     if (out / _FORECASTS).exists():
         kept = json.loads((out / _FORECASTS).read_text(encoding="utf-8"))
     if "cap" not in kept:
         first = forecast(config)
         show_forecast(first, "Forecast, by assumptions")
-        cap = cap or ask_cap(proposed(first))
+        if cap is None:
+            cap = proposed(first) if is_replay else ask_cap(proposed(first))  # a replay spends nothing
         kept = {"assumptions": first.as_json()}
-    cap = cap or Cap(**kept["cap"])  # type: ignore[arg-type]
+    else:
+        cap = _raised(Cap(**kept["cap"]), cap)  # type: ignore[arg-type]
+    _check_prices(config, cap)
     kept["cap"] = {"money": cap.money, "llm_calls": cap.llm_calls}
     write_json(out / _FORECASTS, kept)
-    config = _within(config, cap, spent={})
+    config = _within(config, cap)
     await run_pipeline(out, config, until="crawl", tape=tape)
     if pilot:
         await _pilot(out, config, tape)
@@ -95,9 +108,10 @@ async def build(
             write_json(out / _FORECASTS, kept)
             show_forecast(measured, "Forecast of what is still to come, by the pilot")
         _check_cap(measured, cap, spent, actual(out))
-        config = _within(config, cap, spent)
+        config = _less(config, spent)
+    await run_pipeline(out, config, until="sample", tape=tape)
+    export_all(out)  # an evaluation that reaches the cap takes no files away
     await run_pipeline(out, config, tape=tape)
-    export_all(out)
     kept["actual"] = actual(out)
     write_json(out / _FORECASTS, kept)
     show_outcome(kept)
@@ -119,6 +133,10 @@ def export_all(run: Path) -> None:
 def _with_target(config: Config, target: str) -> Config:
     """The settings for one site: its pages below the path that was given, unless they say otherwise."""
     if urlsplit(target).scheme in ("http", "https"):
+        if urlsplit(target).username or urlsplit(target).password:
+            raise ConfigError(
+                "got a URL with a user name or a password, which the run's folder would keep; take it out of the URL"
+            )
         folder = urlsplit(target).path.rpartition("/")[0] + "/"
         prefixes = config.crawl.path_prefixes or ((folder,) if folder != "/" else ())
         update: dict[str, object] = {"urls": (target,), "source": None, "path_prefixes": prefixes}
@@ -135,18 +153,43 @@ def _with_target(config: Config, target: str) -> Config:
     return config.model_copy(update={"crawl": crawl})
 
 
-def _within(config: Config, cap: Cap, spent: dict[str, JsonValue]) -> Config:
-    """The settings with what is left of the cap as their budget, where the file has no tighter one."""
-    money, calls = spent.get("money", 0.0), spent.get("llm_calls", 0)
-    assert isinstance(money, int | float)
-    assert isinstance(calls, int)
-    left: dict[str, float | int | None] = {
-        "max_money": None if cap.money is None else max(0.0, cap.money - money),
-        "max_llm_calls": None if cap.llm_calls is None else max(0, cap.llm_calls - calls),
-    }
-    for name, value in left.items():
-        own = getattr(config.budget, name)
-        left[name] = own if value is None else value if own is None else min(own, value)
+def _raised(old: Cap, new: Cap | None) -> Cap:
+    """The cap of a run that goes on: what the new one leaves open stays bounded as it was."""
+    if new is None:
+        return old
+    return Cap(old.money if new.money is None else new.money, old.llm_calls if new.llm_calls is None else new.llm_calls)
+
+
+def _check_prices(config: Config, cap: Cap) -> None:
+    """A cap of money bounds nothing where nothing has a price.
+
+    Raises:
+        ConfigError: that is so.
+    """
+    if cap.money is not None and forecast(config).total().money == 0 and cap.llm_calls is None:
+        raise ConfigError(
+            f"a cap of {cap.money:g} in money bounds nothing: the settings name no price of {config.llm.default.model!r}; set "
+            "price_prompt and price_completion in [llm.default], or give the cap as --max-calls"
+        )
+
+
+def _within(config: Config, cap: Cap) -> Config:
+    """The settings with the cap as their budget, where the file has no tighter one."""
+    budget = {"max_money": cap.money, "max_llm_calls": cap.llm_calls}
+    for name, value in budget.items():
+        limits = [limit for limit in (value, getattr(config.budget, name)) if limit is not None]
+        budget[name] = min(limits, default=None)
+    return config.model_copy(update={"budget": config.budget.model_copy(update=budget)})
+
+
+def _less(config: Config, spent: dict[str, JsonValue]) -> Config:
+    """The settings with what the pilot has left of their budget."""
+    left: dict[str, float] = {}
+    for name, key in _LIMITS.items():
+        limit, used = getattr(config.budget, name), spent[key]
+        assert isinstance(used, int | float)
+        if limit is not None:
+            left[name] = max(0, limit - used)
     return config.model_copy(update={"budget": config.budget.model_copy(update=left)})
 
 
@@ -160,10 +203,13 @@ async def _pilot(out: Path, config: Config, tape: Tape | None) -> None:
             (pilot / "snapshot").unlink(missing_ok=True)
             (pilot / "snapshot").symlink_to(Path("..") / "snapshot")
     console.print("[bold]pilot[/]")
-    await run_pipeline(pilot, small, until="eval", tape=tape)
+    with call_scope("pilot"):  # the run asks the same in its own scope, and is to get its own replies
+        await run_pipeline(pilot, small, until="sample", tape=tape)
+        if (pilot / "heldout_qa.jsonl").stat().st_size:  # else so few questions passed that none could be held out
+            await run_pipeline(pilot, small, until="eval", tape=tape)
     groups = out / "qa_groups.jsonl"
     if not groups.exists():
-        groups.write_bytes((pilot / "qa_groups.jsonl").read_bytes())
+        write_atomic(groups, (pilot / "qa_groups.jsonl").read_text(encoding="utf-8"))
 
 
 def proposed(found: Forecast) -> Cap:

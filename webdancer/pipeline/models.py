@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from webdancer.calls.outside import Outside
-from webdancer.config import EndpointSettings, LlmSettings
+from webdancer.config import Config, EndpointSettings, LlmSettings, ProviderSettings
 from webdancer.errors import ReplayError
 from webdancer.keys import read_key
 from webdancer.llm.client import OpenAIChatModel
 from webdancer.llm.protocol import ChatModel, ChatReply, Message, Sampling
 from webdancer.records import CotMode
 from webdancer.scribe.model import Scribe
+from webdancer.web.providers import PROVIDERS
 
 ROLES = ("teacher", "writer", "rewriter", "summariser", "judge", "critic")
 """The roles that the settings know; `agent` is the teacher's model without planted faults."""
@@ -74,17 +75,21 @@ async def open_models(
             await model.aclose()
 
 
-def check_keys(settings: LlmSettings) -> None:
-    """Look for the keys of all endpoints, before anything is begun that needs them later.
+def check_keys(config: Config) -> None:
+    """Look for the keys of all endpoints and search engines, before anything is begun that needs them later.
 
     Raises:
         ConfigError: one is missing.
     """
     for role in ROLES:
-        endpoint: EndpointSettings = getattr(settings, role) or settings.default
+        endpoint: EndpointSettings = getattr(config.llm, role) or config.llm.default
         if endpoint.base_url != "scribe":
             what = f"{endpoint.base_url}, model {endpoint.model!r}"
             read_key(env=endpoint.api_key_env, file=endpoint.api_key_file, what=what)
+    for name in config.web.search:
+        if name != "snapshot":
+            settings: ProviderSettings = getattr(config.web, name)
+            PROVIDERS[name].open(settings)  # it looks for its key; nothing is connected yet
 
 
 class _Replayed:
