@@ -37,7 +37,7 @@ from referencing.exceptions import Unresolvable
 from webdancer.agent.format import neutralise
 from webdancer.agent.schemas import TOOL_SCHEMAS, ArgumentError, ExtraTools
 from webdancer.config import McpServerSettings
-from webdancer.errors import ConfigError, WebdancerError
+from webdancer.errors import ConfigError, ReplayError, WebdancerError
 from webdancer.keys import read_key, redact
 from webdancer.web.protocol import ToolFailure
 
@@ -66,6 +66,25 @@ async def open_mcp_tools(servers: Mapping[str, McpServerSettings]) -> AsyncItera
             found += [(connection, tool) for tool in _chosen(await connection.list_tools(), name, settings)]
         shown = _shown_names([(connection.name, tool.name) for connection, tool in found])
         yield {name: _McpTool(*of, name=name) for name, of in zip(shown, found, strict=True)}
+
+
+def told_tools(tools: ExtraTools) -> list[JsonValue]:
+    """What the servers told of their tools, for a recording."""
+    return [
+        {"name": name, "tool": tool.told.model_dump(mode="json", by_alias=True)}
+        for name, tool in tools.items()
+        if isinstance(tool, _McpTool)
+    ]
+
+
+def retold_tools(told: Sequence[JsonValue]) -> ExtraTools:
+    """The tools of a recording: they look at arguments as the servers' own do, and cannot be called."""
+    found = {}
+    for row in told:
+        assert isinstance(row, dict)
+        name = str(row["name"])
+        found[name] = _McpTool(None, mcp.Tool.model_validate(row["tool"]), name=name)
+    return found
 
 
 def _chosen(tools: Sequence[mcp.Tool], server: str, settings: McpServerSettings) -> list[mcp.Tool]:
@@ -102,8 +121,8 @@ def _api_name(name: str) -> str:
 class _McpTool:
     """One tool of a server, as the agent's toolbox wants it."""
 
-    def __init__(self, connection: "_Connection", tool: mcp.Tool, *, name: str) -> None:
-        self._connection, self._own_name = connection, tool.name
+    def __init__(self, connection: "_Connection | None", tool: mcp.Tool, *, name: str) -> None:
+        self._connection, self.told = connection, tool
         description = _shown(tool.description or tool.title or tool.name)
         parameters = _shown({key: value for key, value in tool.input_schema.items() if key != "$schema"})
         self.schema: dict[str, JsonValue] = {"name": name, "description": description, "parameters": parameters}
@@ -112,7 +131,8 @@ class _McpTool:
             kind.check_schema(tool.input_schema)
         except SchemaError as error:
             problem = f"the tool {tool.name!r} has a damaged schema ({error.message[:200]})"
-            raise ConfigError(f"[mcp.{connection.name}]: {problem}; leave it out with `tools`") from None
+            where = f"[mcp.{connection.name}]" if connection else "[mcp]"
+            raise ConfigError(f"{where}: {problem}; leave it out with `tools`") from None
         self._validator = kind(tool.input_schema, registry=Registry())  # an empty one: no schema is fetched
 
     def check(self, arguments: dict[str, JsonValue]) -> None:
@@ -133,8 +153,11 @@ class _McpTool:
 
         Raises:
             ToolFailure: the tool says that it failed, or the server does not answer.
+            ReplayError: it is one of a recording.
         """
-        return await self._connection.call(self._own_name, arguments)
+        if self._connection is None:
+            raise ReplayError(f"the tool {self.told.name!r} is replayed and cannot be called")
+        return await self._connection.call(self.told.name, arguments)
 
 
 def _shown(value: JsonValue) -> JsonValue:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, closing, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from webdancer.agent.answering import Agent, OpenModel
 from webdancer.agent.schemas import NO_EXTRA, ExtraTool, ExtraTools
 from webdancer.calls.ledger import Ledger, total_of
 from webdancer.calls.outside import Outside
-from webdancer.calls.tape import Tape
+from webdancer.calls.tape import CallKind, Codec, Tape
 from webdancer.config import Config, EndpointSettings, McpServerSettings, WebSettings
 from webdancer.errors import ConfigError
 from webdancer.keys import redact
@@ -27,6 +28,9 @@ from webdancer.scribe.model import Scribe
 from webdancer.web.snapshot import Snapshot
 
 _LIST_TIMEOUT_S = 10.0
+_ENDPOINT = Codec(EndpointSettings)
+_TOLD = Codec(list[JsonValue])
+"""Of what MCP servers tell of their tools."""
 
 
 class AgentChoice(NamedTuple):
@@ -70,7 +74,7 @@ async def open_agent(choice: AgentChoice) -> AsyncIterator[Agent]:
         async with (
             open_models(config.llm, mode=mode, outside=outside) as models,
             open_toolbox(config, models.summariser, outside, snapshot=snapshot) as toolbox,
-            _extra_tools(config.mcp, prompt=config.agent.prompt) as extra,
+            _extra_tools(config.mcp, outside, prompt=config.agent.prompt) as extra,
             _open_model(choice.model, config, models, outside) as (open_model, name, reads_conversations),
         ):
             yield Agent(
@@ -119,9 +123,9 @@ async def _open_model(model: str | None, config: Config, models: Models, outside
         is_general = not isinstance(models.agent, Scribe)
         yield _Opened(lambda _: nullcontext(models.agent), models.agent.name, is_general)
     elif not is_checkpoint(model):
-        if outside.is_replay:
-            raise ConfigError("--replay: got --model with an address, expected the settings' own model or a checkpoint")
-        endpoint = await _first_served(model)
+        ask = partial(_first_served, model)
+        tape = outside.tape
+        endpoint = await (ask() if tape is None else tape.call(CallKind.TOOL, "models", model, ask, _ENDPOINT))
         async with OpenAIChatModel(endpoint) as client:
             served: ChatModel = outside.model("agent", client, endpoint)
             yield _Opened(lambda _: nullcontext(served), served.name, True)
@@ -148,8 +152,10 @@ async def _first_served(url: str) -> EndpointSettings:
 
 
 @asynccontextmanager
-async def _extra_tools(servers: Mapping[str, McpServerSettings], *, prompt: str) -> AsyncIterator[ExtraTools]:
-    """The tools of the MCP servers that the settings name.
+async def _extra_tools(
+    servers: Mapping[str, McpServerSettings], outside: Outside, *, prompt: str
+) -> AsyncIterator[ExtraTools]:
+    """The tools of the MCP servers that the settings name; where a recording answers, as it tells of them.
 
     Raises:
         ConfigError: the `mcp` package is not installed, or a server does not answer.
@@ -158,10 +164,18 @@ async def _extra_tools(servers: Mapping[str, McpServerSettings], *, prompt: str)
         yield NO_EXTRA
         return
     try:
-        from webdancer.agent.mcp_tools import open_mcp_tools
+        from webdancer.agent.mcp_tools import open_mcp_tools, retold_tools, told_tools
     except ModuleNotFoundError as error:
         raise ConfigError(f"[mcp]: {error}; install it with: pip install 'webdancer[mcp]'") from None
-    async with open_mcp_tools(servers) as tools:
+    async with nullcontext(NO_EXTRA) if outside.is_replay else open_mcp_tools(servers) as tools:
+
+        async def tell() -> list[JsonValue]:
+            return told_tools(tools)
+
+        if outside.tape is not None:
+            told = await outside.tape.call(CallKind.TOOL, "mcp", list(servers), tell, _TOLD)
+            tools = retold_tools(told) if outside.is_replay else tools
         if prompt == "agent_brief":
-            console.print("Note: the brief prompt names no tools; set agent.prompt = 'agent' for those of [mcp].")
+            note = "Note: the brief prompt names no tools; set agent.prompt = 'agent' for those of [mcp]."
+            console.print(note, markup=False)
         yield tools
