@@ -149,7 +149,7 @@ async def test_without_any_endpoint_it_says_how_to_go_live():
 async def test_search_and_reader_are_tried(monkeypatch):
     monkeypatch.delenv("SERPER_API_KEY", raising=False)
     config = Config(web=WebSettings(search=("serper",), reader="live"))
-    assert "SERPER_API_KEY" in (await found(config))["web"].detail
+    assert "SERPER_API_KEY" in (await found(config))["search"].detail
     web = WebSettings(
         search=("searxng",),
         reader="live",
@@ -159,3 +159,18 @@ async def test_search_and_reader_are_tried(monkeypatch):
     assert findings["search"].level is Level.FAIL
     assert findings["reader"].level is Level.FAIL
     assert "127.0.0.1" in findings["reader"].detail
+
+
+async def test_a_snapshot_beside_the_live_web_failed_though_a_run_has_one(tmp_path):
+    web = WebSettings(
+        search=("searxng", "snapshot"),
+        reader="live",
+        searxng=ProviderSettings(base_url="http://127.0.0.1:9", max_attempts=1),
+    )
+    findings = await found(Config(web=web, crawl=CrawlSettings(timeout_s=2)), page="http://127.0.0.1:9/")
+    assert "searxng: " in findings["search"].detail  # it is the one that fails, not the snapshot
+    assert "127.0.0.1" in findings["reader"].detail
+    snapshot = WebSettings(search=("snapshot",), reader="live")
+    findings = await found(Config(web=snapshot, crawl=CrawlSettings(timeout_s=2)), page="http://127.0.0.1:9/")
+    assert findings["search"].level is Level.OK
+    assert findings["reader"].level is Level.FAIL

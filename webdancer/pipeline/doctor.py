@@ -19,7 +19,7 @@ from webdancer.llm.client import OpenAIChatModel
 from webdancer.llm.protocol import ChatModel, Message, Sampling
 from webdancer.pipeline.models import ROLES, open_models
 from webdancer.pipeline.role_checks import try_roles
-from webdancer.pipeline.toolbox import needs_snapshot, open_web
+from webdancer.pipeline.toolbox import open_engines, open_reader
 from webdancer.web.protocol import ToolFailure
 
 _MIN_FREE_BYTES = 5_000_000_000
@@ -162,22 +162,38 @@ async def _reads(model: ChatModel, num_tokens: int) -> str | None:
 
 
 async def _web(config: Config, page: str) -> AsyncIterator[Finding]:
-    """Search and reading, as `[web]` has them."""
-    if needs_snapshot(config) and config.web.search == ("snapshot",) and config.web.reader == "snapshot":
+    """Search and reading, as `[web]` has them; a run brings its own snapshot."""
+    engines = [name for name in config.web.search if name != "snapshot"]
+    if not engines and config.web.reader == "snapshot":
         yield Finding("web", Level.OK, "search and visit answer from a crawled snapshot: no key is needed")
         return
+    if not engines:
+        yield Finding("search", Level.OK, "answers from a crawled snapshot: no key is needed")
+    for name in engines:
+        yield await _search(config, name)
+    if config.web.reader == "snapshot":
+        yield Finding("reader", Level.OK, "reads a crawled snapshot: no key is needed")
+    else:
+        yield await _reader(config, page)
+
+
+async def _search(config: Config, name: str) -> Finding:
+    """Whether one search engine finds anything."""
+    alone = config.model_copy(update={"web": config.web.model_copy(update={"search": (name,)})})
     try:
-        async with open_web(config, Outside("doctor"), snapshot=None) as (search, reader):
-            try:
-                hits = await search.search(_QUERY, num_results=3)
-                level = Level.OK if hits else Level.FAIL
-                yield Finding("search", level, f"{', '.join(config.web.search)}: {len(hits)} results for {_QUERY!r}")
-            except ToolFailure as error:
-                yield Finding("search", Level.FAIL, str(error))
-            try:
-                read = await reader.read(page)
-                yield Finding("reader", Level.OK, f"{config.web.reader}: {len(read.text):,} characters from {page}")
-            except ToolFailure as error:
-                yield Finding("reader", Level.FAIL, f"{page}: {error}")
-    except WebdancerError as error:
-        yield Finding("web", Level.FAIL, str(error))
+        async with open_engines(alone, Outside("doctor"), snapshot=None) as search:
+            hits = await search.search(_QUERY, num_results=3)
+    except (WebdancerError, ToolFailure) as error:
+        return Finding("search", Level.FAIL, f"{name}: {error}")
+    level = Level.OK if hits else Level.FAIL
+    return Finding("search", level, f"{name}: {len(hits)} results for {_QUERY!r}")
+
+
+async def _reader(config: Config, page: str) -> Finding:
+    """Whether the reader brings a page of the live web."""
+    try:
+        async with open_reader(config, Outside("doctor"), snapshot=None) as reader:
+            read = await reader.read(page)
+    except (WebdancerError, ToolFailure) as error:
+        return Finding("reader", Level.FAIL, f"{page}: {error}")
+    return Finding("reader", Level.OK, f"{config.web.reader}: {len(read.text):,} characters from {page}")

@@ -30,22 +30,12 @@ async def open_toolbox(
     Raises:
         ConfigError: the settings want a snapshot and there is none, a key is missing, or the extra `dense` is.
     """
-    async with open_web(config, outside, snapshot=snapshot) as (search, reader):
+    async with (
+        open_engines(config, outside, snapshot=snapshot) as search,
+        open_reader(config, outside, snapshot=snapshot) as reader,
+    ):
         ranker = DenseRanker() if config.agent.passages == "dense" else None
         yield Toolbox(search, reader, summariser, config.agent, ranker=ranker)
-
-
-@asynccontextmanager
-async def open_web(
-    config: Config, outside: Outside, *, snapshot: Snapshot | None
-) -> AsyncIterator[tuple[SearchProvider, PageReader]]:
-    """The search engine and the reader behind the tools, recorded and counted.
-
-    Raises:
-        ConfigError: the settings want a snapshot and there is none, or a key is missing.
-    """
-    async with _open_search(config, outside, snapshot) as search, _open_reader(config, outside, snapshot) as reader:
-        yield search, reader
 
 
 def needs_snapshot(config: Config) -> bool:
@@ -54,7 +44,12 @@ def needs_snapshot(config: Config) -> bool:
 
 
 @asynccontextmanager
-async def _open_search(config: Config, outside: Outside, snapshot: Snapshot | None) -> AsyncIterator[SearchProvider]:
+async def open_engines(config: Config, outside: Outside, *, snapshot: Snapshot | None) -> AsyncIterator[SearchProvider]:
+    """The search engines of `web.search`, as one.
+
+    Raises:
+        ConfigError: the settings want a snapshot and there is none, or a key is missing.
+    """
     if outside.is_replay:
         yield outside.taped_search(_Nothing())
         return
@@ -68,7 +63,12 @@ async def _open_search(config: Config, outside: Outside, snapshot: Snapshot | No
 
 
 @asynccontextmanager
-async def _open_reader(config: Config, outside: Outside, snapshot: Snapshot | None) -> AsyncIterator[PageReader]:
+async def open_reader(config: Config, outside: Outside, *, snapshot: Snapshot | None) -> AsyncIterator[PageReader]:
+    """The reader of `web.reader`.
+
+    Raises:
+        ConfigError: the settings want a snapshot and there is none, or a key is missing.
+    """
     kind = config.web.reader
     if outside.is_replay:
         yield outside.reader(_Nothing(), name=kind)
