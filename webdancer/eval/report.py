@@ -3,6 +3,7 @@
 Everything that came from the web or a model is escaped; the page holds no script.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib import resources
@@ -17,6 +18,23 @@ from webdancer.records import QA, Trajectory, Verdict
 from webdancer.store import write_atomic
 
 _BAR_WIDTH = 420
+_NUMBER = re.compile(r"-?[\d,]+(?:\.\d+)?%?|")
+_MEASURE = (
+    "pass@1: the share of questions answered right, with one attempt each, by exact match after normalisation; the lines are "
+    "95 % intervals. Below by kind, and as the judge sees it, which tells more where answers are wordy."
+)
+_SYSTEMS = {
+    "teacher": "teacher: the settings' model with search and visit.",
+    "closed_book": "closed_book: a model without any tool.",
+    "one_search": "one_search: a model with the results of one search.",
+}
+"""What is said of the systems that are there."""
+_COUNTED = {
+    "num_count_values": "different answers of counting questions",
+    "num_sft": "with a trajectory that passed, in sft.jsonl",
+    "num_rl": "for reinforcement learning, in rl_qa.jsonl",
+    "num_heldout": "held out, in heldout_qa.jsonl",
+}
 
 
 def write_report(
@@ -80,16 +98,31 @@ def _number(value: JsonValue) -> float:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[JsonValue]]) -> str:
-    """An HTML table; numbers are set to the right."""
+    """An HTML table; columns of numbers are set to the right."""
+    texts = [[_text(value) for value in row] for row in rows]
+    marks = [
+        ' class="num"' if all(_NUMBER.fullmatch(text) for text in column) else "" for column in zip(*texts, strict=True)
+    ] or [""] * len(head)
 
-    def cell(value: JsonValue) -> str:
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        text = f"{value:,.2f}" if isinstance(value, float) else f"{value:,}" if is_number else escape(str(value))
-        return f'<td class="num">{text}</td>' if is_number else f"<td>{text}</td>"
+    def line(tag: str, cells: Iterable[str]) -> str:
+        found = (f"<{tag}{mark}>{escape(cell)}</{tag}>" for mark, cell in zip(marks, cells, strict=True))
+        return f"<tr>{''.join(found)}</tr>"
 
-    header = "".join(f"<th>{escape(name)}</th>" for name in head)
-    body = "".join(f"<tr>{''.join(cell(value) for value in row)}</tr>" for row in rows)
-    return f"<table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>"
+    body = "".join(line("td", row) for row in texts)
+    return f"<table><thead>{line('th', head)}</thead><tbody>{body}</tbody></table>"
+
+
+def _text(value: JsonValue) -> str:
+    """A cell as people read it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,.2f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _told(head: Sequence[str], rows: Sequence[Sequence[JsonValue]]) -> str:
+    """A table without the columns in which nothing stands but zeros."""
+    places = [place for place in range(len(head)) if any(row[place] not in ("", 0, "0.0000") for row in rows)]
+    return _table([head[place] for place in places], [[row[place] for place in places] for row in rows])
 
 
 def _words(key: str) -> str:
@@ -97,16 +130,12 @@ def _words(key: str) -> str:
     return key.removeprefix("num_").replace("_", " ")
 
 
-def _pairs(values: Mapping[str, JsonValue]) -> str:
-    return _table(("what", "value"), [(_words(key), value) for key, value in values.items()])
-
-
 def _crawl(crawl: Mapping[str, JsonValue]) -> str:
     """A column for each web; counts by reason become a row each."""
     heldout = _mapping(crawl.get("heldout", {}))
     train = _flat({key: value for key, value in crawl.items() if key != "heldout"})
     if not heldout:
-        return _table(("what", "pages"), list(train.items()))
+        return _table(("what", "value"), list(train.items()))
     other = _flat(heldout)
     # The violations of both webs are counted together.
     other.pop("robots violations", None)
@@ -150,10 +179,11 @@ def _evaluation(systems: Mapping[str, JsonValue]) -> str:
         judged = f"{_number(entry['judged_correct']):.1%}"
         rows.append([name, *shares, judged, entry["mean_actions"], entry["mean_tokens"]])
     kinds = [_words(kind) for kind in _mapping(_mapping(next(iter(systems.values())))["by_kind"])]
+    told = [text for name, text in _SYSTEMS.items() if name in systems]
     picture = f'<svg viewBox="0 0 860 {len(bars) * 30 + 12}" role="img" aria-label="pass@1">{"".join(bars)}</svg>'
     return (
         picture
-        + "<p class='soft'>pass@1 by normalised exact match.</p>"
+        + f"<p class='soft'>{escape(' '.join((_MEASURE, *told)))}</p>"
         + _table(("system", *kinds, "by the judge", "tool calls", "tokens an episode"), rows)
     )
 
@@ -181,7 +211,7 @@ def _costs(
     head = ("system", "seconds", "tokens read", "taken from the cache", "tokens sampled", "sampled a second")
     return (
         _table(("stage", "seconds", "what it did"), stages)
-        + (_table(head, rows) if rows else "")
+        + (_told(head, rows) if rows else "")
         + _outside(summary.get("outside") or [])
     )
 
@@ -209,10 +239,11 @@ def _outside(rows: JsonValue) -> str:
         "written",
         "money",
     )
+    sums["all", "", ""] = [sum(values) for values in zip(*sums.values(), strict=True)]
     shown: list[list[JsonValue]] = [
-        [*key, *(round(value) for value in values[:-1]), round(values[-1], 4)] for key, values in sums.items()
+        [*key, *(round(value) for value in values[:-1]), f"{values[-1]:.4f}"] for key, values in sums.items()
     ]
-    return "<h3>Calls outside of the run</h3>" + _table(head, shown)
+    return "<h3>Calls outside of the run</h3>" + _told(head, shown)
 
 
 def _of(step: Metrics, name: str) -> float:
@@ -245,11 +276,13 @@ def _funnel(funnel: Mapping[str, JsonValue]) -> str:
 
 def _questions(qa: Mapping[str, JsonValue]) -> str:
     by_kind, by_rewrites = _mapping(qa["by_kind"]), _mapping(qa["by_rewrites"])
-    numbers = {key: value for key, value in qa.items() if not isinstance(value, dict)}
+    heldout = _mapping(qa.get("heldout_by_kind", {}))
+    kinds = [(_words(kind), by_kind.get(kind, 0), heldout.get(kind, 0)) for kind in dict.fromkeys([*by_kind, *heldout])]
+    numbers = [(_COUNTED.get(key, _words(key)), value) for key, value in qa.items() if not isinstance(value, dict)]
     return (
-        _table(("kind", "training questions"), [(_words(kind), count) for kind, count in by_kind.items()])
-        + _table(("rewrites", "easy-to-hard questions"), list(by_rewrites.items()))
-        + _pairs(numbers)
+        _table(("kind", "to train on", "held out"), kinds)
+        + (_table(("rewrites", "easy-to-hard questions"), list(by_rewrites.items())) if by_rewrites else "")
+        + _table(("what", "questions"), numbers)
     )
 
 
