@@ -29,6 +29,7 @@ def webdancer(*arguments: str) -> subprocess.CompletedProcess[str]:
         (("crawl", "http://a.example/", "--out", "{tmp}/s", "--resolve", "oops"), 2, "--resolve: got 'oops'"),
         (("import", "{tmp}/none.jsonl", "--out", "{tmp}/o"), 1, "{tmp}/none.jsonl"),
         (("index", "{tmp}/none.warc", "--out", "{tmp}/o"), 1, "{tmp}/none.warc"),
+        (("estimate", "--pilot", "{tmp}/none"), 2, "--pilot: {tmp}/none holds no run"),
         (("serve", "--model", "nobody"), 2, "--model: got 'nobody'"),
         (("serve", "--model", "{tmp}/damaged"), 2, "{tmp}/damaged: no checkpoint here"),
         (("rl", "{tmp}/r"), 2, "{tmp}/r holds no run"),

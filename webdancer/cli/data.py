@@ -22,7 +22,7 @@ def settings(config: ConfigOption = None) -> None:
 @app.command()
 def export(
     run: RunArgument,
-    format: Annotated[DataFormat, typer.Option(help="The layout of the files.")],
+    format: Annotated[DataFormat, typer.Option(help="The layout of the files; `qa` is for import alone.")],
     out: Annotated[Path, typer.Option(help="The folder to write to: a new one, or one of an earlier export.")],
     split: Annotated[ExportSplit, typer.Option(help="What is written.")] = ExportSplit.ALL,
 ) -> None:

@@ -132,7 +132,10 @@ def estimate(
     """Forecast the calls, tokens and money of a run before it is begun."""
     from webdancer.pipeline.building import show_forecast
     from webdancer.pipeline.forecast import forecast
+    from webdancer.pipeline.run_folder import read_manifest
 
+    if pilot is not None and read_manifest(pilot) is None:
+        raise ConfigError(f"--pilot: {pilot} holds no run")
     found = forecast(load_config(config or Path("one-key")), pilot=pilot)
     if as_json:
         print_json(found.as_json())
