@@ -12,13 +12,14 @@ from pathlib import Path
 from run_records import without_times
 
 from webdancer.calls.ledger import read_ledger
-from webdancer.calls.tape import CallKind, RecordedCall
+from webdancer.calls.tape import CallKind, RecordedCall, Tape
 from webdancer.config import CrawlSettings
 from webdancer.llm.protocol import ChatReply, Message, Sampling
 from webdancer.pipeline.embedded import serve_embedded_web
-from webdancer.pipeline.stages import crawl_to_snapshot
+from webdancer.pipeline.stages import crawl_to_snapshot, run_pipeline
 from webdancer.scribe.model import Scribe
 from webdancer.serve.openai_api import create_app, serve
+from webdancer.settings_file import load_config
 from webdancer.store import read_records
 from webdancer.world.facts import World
 
@@ -135,3 +136,17 @@ async def test_a_build_that_is_killed_again_and_again_loses_nothing_and_is_repla
     code, said = await build(model, tmp_path, "--out", "again", "--replay", "tape")
     assert code == 0, said
     assert records(tmp_path / "again") == records(tmp_path / "run")
+
+
+async def test_a_run_that_was_begun_with_a_recording_went_on_without_a_word(tmp_path, capsys):
+    config = load_config(Path(__file__).parent / "micro.toml")
+    config = config.model_copy(update={"policy": config.policy.model_copy(update={"base": "none"})})
+    with Tape(tmp_path / "tape", replay=False) as tape:
+        await run_pipeline(tmp_path / "run", config, until="crawl", tape=tape)
+    assert "is recorded in" not in capsys.readouterr().err
+    await run_pipeline(tmp_path / "run", config, until="crawl")  # done before: nothing is missing
+    assert "is recorded in" not in capsys.readouterr().err
+    await run_pipeline(tmp_path / "run", config, until="synth")
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"this run is recorded in {tmp_path / 'tape'}" in said.replace("- ", "-")
+    assert "--record" in said

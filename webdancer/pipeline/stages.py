@@ -32,7 +32,7 @@ from webdancer.pipeline.toolbox import open_toolbox
 from webdancer.pipeline.training import rl_stage, sft_stage
 from webdancer.records import QA, QASplit, Trajectory, Verdict
 from webdancer.settings_file import load_config
-from webdancer.store import RecordWriter, copy_folder, read_records, write_json, write_records
+from webdancer.store import RecordWriter, copy_folder, read_records, write_atomic, write_json, write_records
 from webdancer.synth.split import mark_heldout, split_sft_rl, split_single_site
 from webdancer.synth.stage import SynthCounts, synthesise
 from webdancer.trajectories.funnel import Funnel
@@ -49,6 +49,8 @@ _TRAINING = ("sft", "rl")
 """The stages that train the policy."""
 _COUNTS = "crawl.json"
 """What a crawl counted, in the folder of its snapshot."""
+_RECORDED_IN = "recorded_in.txt"
+"""In the run's folder: that of its recording."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +136,24 @@ async def _run_stage(run: RunFolder, name: str, tape: Tape | None) -> None:
         console.print(f"[bold]{name}[/]: policy.base is 'none', nothing is trained")
         return
     console.print(f"[bold]{name}[/]")
+    if name != "report":
+        _note_recording(run.path / _RECORDED_IN, tape)
     with run.stage(name), open_outside(run, name, tape) as outside, call_scope(name):
         await STAGES[name](run, outside)
+
+
+def _note_recording(note: Path, tape: Tape | None) -> None:
+    """Remember where a run is recorded, and say so where it goes on without."""
+    if tape is None and note.exists():
+        folder = note.read_text(encoding="utf-8").strip()
+        console.print(
+            f"  note: this run is recorded in {folder}, and what it calls now will be missing there; stop and add "
+            f"--record {folder} to have it whole",
+            markup=False,
+            soft_wrap=True,
+        )
+    elif tape is not None and not tape.is_replay:
+        write_atomic(note, f"{tape.folder.resolve()}\n")
 
 
 @contextmanager
