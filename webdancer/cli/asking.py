@@ -17,6 +17,7 @@ from webdancer.cli.common import (
     run_async,
 )
 from webdancer.errors import ConfigError
+from webdancer.pipeline.progress import console
 from webdancer.records import CotMode
 from webdancer.settings_file import load_config
 
@@ -116,6 +117,7 @@ def serve(
     access = _access(host, token_env, allow_origin)
     if agent:
         choice = _choice(model, snapshot, out, heldout, config, mode)
+        _tell_if_invented(choice, snapshot)
         run_async(serve_agent(choice, access=access, port=port, think_tags=think_tags), resumable=False)
         return
     if snapshot or out or heldout or mode or think_tags:
@@ -144,6 +146,7 @@ def mcp(
     from webdancer.pipeline.serving import serve_mcp_http, serve_mcp_stdio
 
     choice = _choice(model, snapshot, out, heldout, config, mode)
+    _tell_if_invented(choice, snapshot)
     if http:
         access = _access(host, token_env, allow_origin)
         run_async(serve_mcp_http(choice, access=access, port=port), resumable=False)
@@ -178,6 +181,16 @@ def _choice(
     return AgentChoice(
         settings, snapshot or run / ("heldout_snapshot" if heldout else "snapshot"), model=model, mode=mode
     )
+
+
+def _tell_if_invented(choice: "AgentChoice", snapshot: Path | None) -> None:
+    """A word where other programs will be answered from the embedded web."""
+    from webdancer.pipeline.toolbox import needs_snapshot
+
+    if snapshot is None and choice.config.crawl.is_embedded and needs_snapshot(choice.config):
+        console.print(
+            "Note: it searches the embedded web, which is invented. For the live one: --config live (docs/live.md)."
+        )
 
 
 def _access(host: str, token_env: str | None, origins: list[str] | None) -> "Access":

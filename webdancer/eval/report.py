@@ -18,7 +18,7 @@ from webdancer.records import QA, Trajectory, Verdict
 from webdancer.store import write_atomic
 
 _BAR_WIDTH = 420
-_NUMBER = re.compile(r"-?[\d,]+(?:\.\d+)?%?|")
+_NUMBER = re.compile(r"-?[\d,]+(?:\.\d+)?%?|yes|no|")
 _MEASURE = (
     "pass@1: the share of questions answered right, with one attempt each, by exact match after normalisation; the lines are "
     "95 % intervals. Below by kind, and as the judge sees it, which tells more where answers are wordy."
