@@ -4,7 +4,7 @@ import asyncio
 import json
 import shutil
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from run_records import without_times
 from webdancer.calls.ledger import read_ledger
 from webdancer.calls.tape import CallKind, RecordedCall, Tape
 from webdancer.config import Config, EndpointSettings, ProviderSettings, WebSettings
+from webdancer.llm.protocol import ChatModel
 from webdancer.pipeline.embedded import serve_embedded_web
 from webdancer.pipeline.stages import run_pipeline, run_stage
 from webdancer.records import QA, QASplit, Status, Trajectory, Verdict
@@ -53,10 +54,11 @@ async def serper_of(snapshot: Path) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def model_server() -> AsyncIterator[str]:
-    scribe = Scribe()
+async def model_server(model: ChatModel | None = None) -> AsyncIterator[str]:
+    """A model, the scribe by default, behind HTTP."""
+    served = model or Scribe()
     ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    server = asyncio.create_task(serve(create_app({scribe.name: scribe}), "127.0.0.1", 0, ready.set_result))
+    server = asyncio.create_task(serve(create_app({served.name: served}), "127.0.0.1", 0, ready.set_result))
     try:
         yield f"http://127.0.0.1:{await ready}"
     finally:
@@ -98,9 +100,9 @@ def outside(config: Config, proxy: FlakyProxy) -> Config:
     )
 
 
-def records(run: Path) -> dict[str, list[str]]:
+def records(run: Path, names: Sequence[str] = RECORDS) -> dict[str, list[str]]:
     found = {}
-    for name in RECORDS:
+    for name in names:
         rows = [without_times(json.loads(line)) for line in (run / name).read_text(encoding="utf-8").splitlines()]
         found[name] = sorted(json.dumps(row, sort_keys=True) for row in rows)
     return found

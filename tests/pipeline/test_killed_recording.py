@@ -1,15 +1,13 @@
 """`webdancer build --record`, killed again and again, ends as if it had not been, and its recording gives back just that."""
 
 import asyncio
-import json
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from run_records import without_times
+from test_failures import model_server, records
 
 from webdancer.calls.ledger import read_ledger
 from webdancer.calls.tape import CallKind, RecordedCall, Tape
@@ -18,7 +16,6 @@ from webdancer.llm.protocol import ChatReply, Message, Sampling
 from webdancer.pipeline.embedded import serve_embedded_web
 from webdancer.pipeline.stages import crawl_to_snapshot, run_pipeline
 from webdancer.scribe.model import Scribe
-from webdancer.serve.openai_api import create_app, serve
 from webdancer.settings_file import load_config
 from webdancer.store import read_records
 from webdancer.world.facts import World
@@ -30,7 +27,7 @@ SETTINGS = """
 [crawl]
 source = "{source}"
 [llm.default]
-base_url = "{url}"
+base_url = "{url}/v1"
 model = "{model}"
 price_prompt = 1.0
 price_completion = 2.0
@@ -73,17 +70,6 @@ class NeverTheSame:
         return replace(reply, content=reply.content.replace("<think>\n", f"<think>\nCall {self.num_calls}. "))
 
 
-@asynccontextmanager
-async def served(model: NeverTheSame) -> AsyncIterator[str]:
-    ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    server = asyncio.create_task(serve(create_app({model.name: model}), "127.0.0.1", 0, ready.set_result))
-    try:
-        yield f"http://127.0.0.1:{await ready}/v1"
-    finally:
-        server.cancel()
-        await asyncio.gather(server, return_exceptions=True)
-
-
 async def build(model: NeverTheSame, tmp_path: Path, *options: str) -> tuple[int, str]:
     arguments = (
         "build",
@@ -103,20 +89,12 @@ async def build(model: NeverTheSame, tmp_path: Path, *options: str) -> tuple[int
     return model.process.returncode, said.decode()
 
 
-def records(run: Path) -> dict[str, list[str]]:
-    found = {}
-    for name in RECORDS:
-        rows = [without_times(json.loads(line)) for line in (run / name).read_text(encoding="utf-8").splitlines()]
-        found[name] = sorted(json.dumps(row, sort_keys=True) for row in rows)
-    return found
-
-
 async def test_a_build_that_is_killed_again_and_again_loses_nothing_and_is_replayed_to_the_letter(tmp_path):
     world, model = World(7, 300), NeverTheSame()
     async with serve_embedded_web(world, access_log=tmp_path / "access.jsonl") as resolve:
         await crawl_to_snapshot(CrawlSettings(urls=world.roots(), resolve=resolve), tmp_path / "site")
     num_killed = 0
-    async with served(model) as url:
+    async with model_server(model) as url:
         (tmp_path / "my.toml").write_text(
             SETTINGS.format(source=tmp_path / "site", url=url, model=model.name, at_once=NUM_AT_ONCE)
         )
@@ -135,7 +113,7 @@ async def test_a_build_that_is_killed_again_and_again_loses_nothing_and_is_repla
     assert counted <= model.num_calls <= counted + num_killed * 2 * NUM_AT_ONCE  # those under way when it was killed
     code, said = await build(model, tmp_path, "--out", "again", "--replay", "tape")
     assert code == 0, said
-    assert records(tmp_path / "again") == records(tmp_path / "run")
+    assert records(tmp_path / "again", RECORDS) == records(tmp_path / "run", RECORDS)
 
 
 async def test_a_run_that_was_begun_with_a_recording_went_on_without_a_word(tmp_path, capsys):

@@ -40,11 +40,12 @@ async def ask_question(question: str, choice: AgentChoice, *, show_steps: bool) 
 
 
 def _print_cost(spent: Spent) -> None:
-    """What the question consumed, where it went to models that count tokens."""
+    """What the question consumed, where it went to models that are served."""
     tokens = spent.prompt_tokens + spent.completion_tokens
-    if tokens:
+    if tokens or spent.untold:
         money = f", money {spent.money:.4f}" if spent.money else ""
-        console.print(f"{spent.calls} calls, {tokens:,} tokens{money}", style="dim")
+        untold = f" ({spent.untold} calls told no usage)" if spent.untold else ""
+        console.print(f"{spent.calls} calls, {tokens:,} tokens{money}{untold}", style="dim")
 
 
 def run_of(model: str | None, run: Path | None) -> Path:
