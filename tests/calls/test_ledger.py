@@ -5,11 +5,12 @@ import asyncio
 import pytest
 from fixtures import MemoryWeb, ScriptedModel, make_page
 
+from webdancer.agent.tools import Toolbox
 from webdancer.calls.ledger import Account, Ledger, Spent, as_json, read_ledger, total_of
 from webdancer.calls.outside import Outside
 from webdancer.calls.scope import call_scope
 from webdancer.calls.tape import CallKind
-from webdancer.config import BudgetSettings, EndpointSettings
+from webdancer.config import AgentSettings, BudgetSettings, EndpointSettings
 from webdancer.errors import BudgetError, ModelError
 from webdancer.llm.protocol import ChatReply, Message, Sampling
 from webdancer.records import Usage
@@ -17,6 +18,14 @@ from webdancer.synth.bounded import run_bounded
 
 SAID = [Message("user", "hello")]
 PRICED = EndpointSettings(price_prompt=2.0, price_cached=0.5, price_completion=10.0)
+
+
+class SlowSearch(MemoryWeb):
+    """A search engine that takes its time."""
+
+    async def search(self, query, **options):
+        await asyncio.sleep(0.05)
+        return await super().search(query, **options)
 
 
 def reply(prompt: int, cached: int, completion: int) -> ChatReply:
@@ -147,3 +156,12 @@ async def test_no_call_costs_less_than_nothing_where_cached_tokens_stand_beside_
     outside = Outside("s")
     await outside.model("a", ScriptedModel([reply(100, 900, 0)]), PRICED).chat(SAID, Sampling())
     assert total_of(outside.ledger.totals).money == pytest.approx(100 * 0.5 / 1e6)
+
+
+async def test_calls_beside_the_one_that_met_the_limit_were_lost_though_paid_for():
+    web = SlowSearch({})
+    outside = Outside("s", ledger=Ledger(None, BudgetSettings(max_search_calls=2)))
+    toolbox = Toolbox(outside.metered_search(web, name="serper", price=0.001), web, ScriptedModel([]), AgentSettings())
+    with pytest.raises(BudgetError):
+        await toolbox.call("search", {"query": ["one", "two", "three"]})
+    assert total_of(outside.ledger.totals)._replace(seconds=0) == Spent(calls=2, money=pytest.approx(0.002))

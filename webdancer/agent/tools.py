@@ -189,7 +189,12 @@ class Toolbox:
         if len(items) == 1:
             return await self._guarded(items[0], run)
         used = items[: self._settings.max_queries]
-        results = await asyncio.gather(*(self._guarded(item, run) for item in used))
+        ended = await asyncio.gather(*(self._guarded(item, run) for item in used), return_exceptions=True)
+        results = []
+        for result in ended:
+            if isinstance(result, BaseException):  # a spent budget, say; the calls beside it are paid for and have ended
+                raise result
+            results.append(result)
         parts = [result.observation for result in results]
         if len(used) < len(items):
             parts.append(f"Note: {len(items)} {noun} were given; only the first {len(used)} were used.")
