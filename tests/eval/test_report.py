@@ -236,3 +236,41 @@ def test_nothing_is_loaded_and_nothing_goes_wrong(opened: Opened) -> None:
     assert len(opened.requests) == 1
     assert opened.requests[0].startswith("file://")
     assert opened.problems == []
+
+
+def test_a_run_that_trains_nothing_had_empty_sections(browser: Browser, tmp_path: Path) -> None:
+    """They are left out; who made the run stands at its head, and the calls are added up."""
+    calls: JsonValue = [
+        {"stage": "synth", "part": part, "kind": kind, "role": role, "who": who, "calls": calls, "failed": 0,
+         "prompt_tokens": tokens, "cached_tokens": 0, "completion_tokens": 0, "money": money}
+        for part, kind, role, who, calls, tokens, money in (
+            ("count", "chat", "writer", "qwen3:8b", 3, 1000, 0.0015),
+            ("multi_hop", "chat", "writer", "qwen3:8b", 2, 500, 0.0002),
+            ("count", "search", "search", "snapshot", 4, 0, 0.0),
+        )
+    ]  # fmt: skip
+    summary: dict[str, JsonValue] = {
+        **SUMMARY,
+        "note": "",
+        "outside": calls,
+        "eval": {},
+        "crawl": {"num_pages": 7, "finished": True},
+    }
+    summary["qa"] = {"by_kind": {"count": 2}, "by_rewrites": {}, "heldout_by_kind": {"multi_hop": 1}, "num_sft": 2}
+    write_report(
+        tmp_path / "report.html", summary, [(QUESTION, TRAJECTORY, [FELL])], metrics={}, comparisons=[]
+    )  # fmt: skip
+    page = browser.new_page()
+    opened = Opened(page, tmp_path / "report.html")
+    assert page.locator("p.lead").inner_text() == "Written, answered and judged by qwen3:8b."
+    assert [h.inner_text() for h in page.locator("h2").all()][:2] == ["Held-out questions", "The funnel"]
+    assert opened.rows("Questions")[1:] == [["count", "2", "0"], ["multi hop", "0", "1"]]
+    assert opened.rows("Crawl") == [["what", "value"], ["pages", "7"], ["finished", "yes"]]
+    rows = [row.locator("th, td").all_inner_texts() for row in page.locator("h3 ~ table tr").all()]
+    assert rows == [
+        ["stage", "role", "model or engine", "calls", "prompt tokens", "money"],
+        ["synth", "writer", "qwen3:8b", "5", "1,500", "0.0017"],
+        ["synth", "search", "snapshot", "4", "0", "0.0000"],
+        ["all", "", "", "9", "1,500", "0.0017"],
+    ]
+    page.close()

@@ -290,10 +290,11 @@ def _sample(qa: QA, trajectory: Trajectory, verdicts: Sequence[Verdict]) -> str:
     kept = bool(verdicts) and all(verdict.keep for verdict in verdicts)
     fate = "kept" if kept else "dropped: " + ", ".join(v.reason.replace("_", " ") for v in verdicts if not v.keep)
     steps = episode_html(trajectory)
+    pages = "".join(f"<br>asks about {escape(url)}" for url in qa.evidence_urls)
     return (
         f"<details><summary><b>{escape(qa.kind.replace('_', ' '))}</b>: {escape(qa.question)} "
         f'<span class="{"good" if kept else "bad"}">{escape(fate)}</span></summary>'
         f"<p>Reference: <b>{escape(qa.answer)}</b>. Answer: <b>{escape(str(trajectory.answer))}</b>. "
         f'<span class="soft">{escape(trajectory.id)}, {escape(trajectory.status)}, '
-        f"{trajectory.usage.llm_calls} model calls</span></p>{steps}</details>"
+        f"{trajectory.usage.llm_calls} model calls{pages}</span></p>{steps}</details>"
     )
