@@ -8,8 +8,10 @@ from contextlib import asynccontextmanager
 import pytest
 
 from webdancer.config import Config, CrawlSettings, EndpointSettings, LlmSettings, ProviderSettings, WebSettings
+from webdancer.errors import ConfigError
 from webdancer.llm.protocol import ChatReply, Message, Sampling
 from webdancer.pipeline.doctor import Finding, Level, examine
+from webdancer.pipeline.models import check_keys
 from webdancer.records import Usage
 from webdancer.serve.openai_api import create_app, serve
 
@@ -174,3 +176,13 @@ async def test_a_snapshot_beside_the_live_web_failed_though_a_run_has_one(tmp_pa
     findings = await found(Config(web=snapshot, crawl=CrawlSettings(timeout_s=2)), page="http://127.0.0.1:9/")
     assert findings["search"].level is Level.OK
     assert findings["reader"].level is Level.FAIL
+
+
+@pytest.mark.parametrize("url", ["http://user:hidden-1@127.0.0.1:9/v1", "http://127.0.0.1:9/v1?key=hidden-1"])
+async def test_a_secret_in_an_address_was_shown(url):
+    findings = await found(on(url))
+    assert findings["good at http://127.0.0.1:9/v1"].level is Level.FAIL
+    assert "hidden-1" not in str(findings)
+    with pytest.raises(ConfigError) as told:
+        check_keys(on(url, api_key_env="NO_SUCH_KEY"))
+    assert "hidden-1" not in str(told.value)

@@ -34,7 +34,7 @@ from webdancer.llm.failures import (
 from webdancer.llm.native_tools import native_messages, native_schemas, text_message
 from webdancer.llm.pace import Pace
 from webdancer.llm.protocol import ChatReply, Message, Sampling
-from webdancer.llm.transport import Transport, endpoint_url
+from webdancer.llm.transport import Transport, endpoint_url, shown_address
 from webdancer.llm.wire import Answer, NoCompletionError
 
 _log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class OpenAIChatModel:
     def __init__(self, settings: EndpointSettings) -> None:
         self._settings = settings
         url = endpoint_url(settings.base_url, where=f"model {settings.model!r}")
-        self._where = f"{settings.base_url}, model {settings.model!r}"
+        self._where = f"{shown_address(settings.base_url)}, model {settings.model!r}"
         # A key is never taken from a variable that the settings do not name: it might go to the wrong server.
         key = read_key(env=settings.api_key_env, file=settings.api_key_file, what=self._where)
         self._transport = Transport(url, key=key, timeout_s=settings.timeout_s)

@@ -5,6 +5,7 @@ failures of `llm.failures`; nothing is tried again here. Redirects are not follo
 go along. A proxy is taken from the environment.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from urllib.request import getproxies, proxy_bypass
 
@@ -15,6 +16,7 @@ from webdancer.errors import ConfigError
 from webdancer.llm.failures import BrokenOff, NoAnswerInTime, Unreachable, read_error
 
 _CONNECT_TIMEOUT_S = 10.0
+_USER = re.compile(r"//[^/]*@")
 _KEEPALIVE_S = 3.0
 """Idle connections are closed sooner than by common servers (5 s): a request must not meet one that is closing."""
 
@@ -125,6 +127,11 @@ class EventReader:
                 self._data.append(value.removeprefix(b" ").decode("utf-8", "replace"))
             elif name == b"error":
                 self._data.append(f'{{"error": {value.decode("utf-8", "replace")}}}')
+
+
+def shown_address(base_url: str) -> str:
+    """An endpoint's address for messages: some people put a key into its query, or a password before its host."""
+    return _USER.sub("//", base_url.partition("?")[0])
 
 
 def endpoint_url(base_url: str, *, where: str) -> URL:

@@ -17,6 +17,7 @@ from webdancer.config import Config, EndpointSettings
 from webdancer.errors import ConfigError, ContextFullError, ModelError, WebdancerError
 from webdancer.llm.client import OpenAIChatModel
 from webdancer.llm.protocol import ChatModel, Message, Sampling
+from webdancer.llm.transport import shown_address
 from webdancer.pipeline.models import ROLES, open_models
 from webdancer.pipeline.role_checks import try_roles
 from webdancer.pipeline.toolbox import open_engines, open_reader
@@ -111,7 +112,7 @@ def _device() -> Finding:
 
 async def _endpoint(endpoint: EndpointSettings, roles: list[str]) -> Finding:
     """Whether an endpoint answers at all."""
-    what = f"{endpoint.model} at {endpoint.base_url}"
+    what = f"{endpoint.model} at {shown_address(endpoint.base_url)}"
     try:
         async with OpenAIChatModel(endpoint.model_copy(update={"max_attempts": 2})) as model:
             reply = await model.chat([Message("user", "Say: ready")], Sampling(max_tokens=endpoint.max_tokens or 512))

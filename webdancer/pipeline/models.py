@@ -11,6 +11,7 @@ from webdancer.errors import ReplayError
 from webdancer.keys import read_key
 from webdancer.llm.client import OpenAIChatModel
 from webdancer.llm.protocol import ChatModel, ChatReply, Message, Sampling
+from webdancer.llm.transport import shown_address
 from webdancer.records import CotMode
 from webdancer.scribe.model import Scribe
 from webdancer.web.providers import PROVIDERS
@@ -84,7 +85,7 @@ def check_keys(config: Config) -> None:
     for role in ROLES:
         endpoint: EndpointSettings = getattr(config.llm, role) or config.llm.default
         if endpoint.base_url != "scribe":
-            what = f"{endpoint.base_url}, model {endpoint.model!r}"
+            what = f"{shown_address(endpoint.base_url)}, model {endpoint.model!r}"
             read_key(env=endpoint.api_key_env, file=endpoint.api_key_file, what=what)
     for name in config.web.search:
         if name != "snapshot":
