@@ -130,6 +130,15 @@ async def test_a_cap_that_will_not_do_stops_behind_the_pilot_and_a_larger_one_go
         with pytest.raises(BudgetError, match=r"budget.max_llm_calls = 5, used 5"):
             await build(target, run, config.model_copy(update={"budget": own}), ask_cap=not_asked, cap=Cap(None, 5000))
         assert actual(run)["llm_calls"] == 5
+        with pytest.raises(BudgetError, match=r"budget.max_llm_calls = 5, used 5"):  # the pilot's calls stay counted
+            await build(
+                target,
+                run,
+                config.model_copy(update={"budget": own}),
+                ask_cap=not_asked,
+                cap=Cap(None, 5000),
+                pilot=False,
+            )
         done = await build(target, run, config, ask_cap=not_asked, cap=Cap(None, 5000))
     assert done["cap"] == {"money": 1000.0, "llm_calls": 5000}
     assert (run / "report.html").exists()

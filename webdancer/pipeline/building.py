@@ -42,6 +42,14 @@ class Cap(NamedTuple):
     llm_calls: int | None
 
 
+class _Agreed(NamedTuple):
+    """What stands before the work is begun."""
+
+    kept: dict[str, JsonValue]
+    """As in `RUN/forecast.json`."""
+    cap: Cap
+
+
 _LIMITS = {
     "max_money": "money",
     "max_llm_calls": "llm_calls",
@@ -83,24 +91,13 @@ async def build(
     is_replay = tape is not None and tape.is_replay
     if not is_replay:
         check_keys(config)
-    kept: dict[str, JsonValue] = {}
-    if (out / _FORECASTS).exists():
-        kept = json.loads((out / _FORECASTS).read_text(encoding="utf-8"))
-    if "cap" not in kept:
-        first = forecast(config)
-        show_forecast(first, "Forecast, by assumptions")
-        if cap is None:
-            cap = proposed(first) if is_replay else ask_cap(proposed(first))  # a replay spends nothing
-        kept = {"assumptions": first.as_json()}
-    else:
-        cap = _raised(Cap(**kept["cap"]), cap)  # type: ignore[arg-type]
-    _check_prices(config, cap)
-    kept["cap"] = {"money": cap.money, "llm_calls": cap.llm_calls}
-    write_json(out / _FORECASTS, kept)
+    kept, cap = _agreed(
+        out, config, cap, (lambda proposal: proposal) if is_replay else ask_cap
+    )  # a replay spends nothing
     config = _within(config, cap)
     await run_pipeline(out, config, until="crawl", tape=tape)
     if pilot:
-        await _pilot(out, config, tape)
+        await _pilot(out, _less(config, actual(out)), tape)
         spent = actual(out / "pilot")
         measured = forecast(config, pilot=out / "pilot")
         if "pilot" not in kept:
@@ -108,7 +105,7 @@ async def build(
             write_json(out / _FORECASTS, kept)
             show_forecast(measured, "Forecast of what is still to come, by the pilot")
         _check_cap(measured, cap, spent, actual(out))
-        config = _less(config, spent)
+    config = _less(config, actual(out / "pilot"))  # also of an attempt before, where this one wants no pilot
     await run_pipeline(out, config, until="sample", tape=tape)
     export_all(out)  # an evaluation that reaches the cap takes no files away
     await run_pipeline(out, config, tape=tape)
@@ -116,6 +113,28 @@ async def build(
     write_json(out / _FORECASTS, kept)
     show_outcome(kept)
     return kept
+
+
+def _agreed(out: Path, config: Config, cap: Cap | None, ask_cap: AskCap) -> _Agreed:
+    """What `forecast.json` holds, of an attempt before or anew, and the cap that is agreed on.
+
+    Raises:
+        ConfigError: the cap bounds nothing.
+    """
+    kept: dict[str, JsonValue] = {}
+    if (out / _FORECASTS).exists():
+        kept = json.loads((out / _FORECASTS).read_text(encoding="utf-8"))
+    if "cap" in kept:
+        cap = _raised(Cap(**kept["cap"]), cap)  # type: ignore[arg-type]
+    else:
+        first = forecast(config)
+        show_forecast(first, "Forecast, by assumptions")
+        cap = cap or ask_cap(proposed(first))
+        kept = {"assumptions": first.as_json()}
+    _check_prices(config, cap)
+    kept["cap"] = {"money": cap.money, "llm_calls": cap.llm_calls}
+    write_json(out / _FORECASTS, kept)
+    return _Agreed(kept, cap)
 
 
 def export_all(run: Path) -> None:
