@@ -16,7 +16,7 @@ from webdancer.calls.outside import Outside
 from webdancer.calls.scope import call_scope
 from webdancer.calls.tape import CallKind, Tape, TimedOut
 from webdancer.config import AgentSettings, BudgetSettings, EndpointSettings
-from webdancer.errors import BudgetError, ContextFullError, ModelError, ReplayError, StoreError
+from webdancer.errors import BudgetError, ContextFullError, ModelError, ReplayError, SnapshotError, StoreError
 from webdancer.llm.protocol import Message, Sampling
 from webdancer.records import CotMode, Trajectory
 from webdancer.web.protocol import PageNotFound, ToolFailure
@@ -240,3 +240,10 @@ async def test_an_episode_whose_time_ran_out_in_a_tool_call_is_replayed_to_the_s
         replayed = await episode(Outside("s", tape=tape), "t", [], [], MemoryWeb({}), settings)
     assert recorded.status == "forced_answer"
     assert without_seconds(replayed) == without_seconds(recorded)
+
+
+async def test_a_page_that_the_recording_had_no_room_for_is_no_call_that_was_given_up(tmp_path):
+    full = SnapshotError("web could not be written: No space left on device")
+    with Tape(tmp_path, replay=False) as tape, pytest.raises(SnapshotError):
+        await Outside("s", tape=tape).reader(MemoryWeb({LUNT.url: full}), name="live").read(LUNT.url)
+    assert (tmp_path / "calls.jsonl").read_text() == ""

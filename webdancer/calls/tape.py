@@ -24,7 +24,15 @@ from typing import Generic, NamedTuple, NoReturn, Self, TypeVar
 from pydantic import JsonValue, TypeAdapter
 
 from webdancer.calls.scope import current_scope
-from webdancer.errors import BudgetError, ConfigError, ModelError, ReplayError, StoreError, WebdancerError
+from webdancer.errors import (
+    BudgetError,
+    ConfigError,
+    ModelError,
+    ReplayError,
+    SnapshotError,
+    StoreError,
+    WebdancerError,
+)
 from webdancer.keys import redact
 from webdancer.records import Page, Record
 from webdancer.store import RecordWriter, copy_folder, read_records
@@ -34,7 +42,7 @@ from webdancer.web.snapshot import SnapshotWriter
 T = TypeVar("T")
 _SHOWN_CHARS = 200
 _TIMED_OUT = "TimedOut"
-_NOT_OUTCOMES = (BudgetError, ConfigError, ReplayError, StoreError)
+_NOT_OUTCOMES = (BudgetError, ConfigError, ReplayError, SnapshotError, StoreError)
 """Errors that say nothing of what was called."""
 _TELLING = ("snapshot.json", "pages.sqlite")
 """Files of a crawled web by which it is told from another."""
