@@ -192,7 +192,7 @@ class Toolbox:
         ended = await asyncio.gather(*(self._guarded(item, run) for item in used), return_exceptions=True)
         results = []
         for result in ended:
-            if isinstance(result, BaseException):  # a spent budget, say; the calls beside it are paid for and have ended
+            if isinstance(result, BaseException):  # a spent budget, say: the calls beside it were paid for
                 raise result
             results.append(result)
         parts = [result.observation for result in results]
