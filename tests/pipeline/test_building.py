@@ -10,15 +10,17 @@ import pytest
 
 from webdancer.calls.tape import RecordedCall, Tape
 from webdancer.config import BudgetSettings, Config, EndpointSettings, LlmSettings, WebSettings
-from webdancer.errors import BudgetError, ConfigError, StoreError
+from webdancer.errors import BudgetError, ConfigError, SnapshotError, StoreError
 from webdancer.pipeline.building import Cap, build, proposed
 from webdancer.pipeline.embedded import serve_embedded_web
 from webdancer.pipeline.forecast import actual, forecast
+from webdancer.pipeline.stages import run_pipeline
 from webdancer.records import QA, Trajectory
 from webdancer.scribe.model import Scribe
 from webdancer.serve.openai_api import create_app, serve
 from webdancer.settings_file import load_config
 from webdancer.store import read_records
+from webdancer.web.snapshot import Snapshot
 from webdancer.world.facts import World
 
 NUM_PAGES = 900
@@ -90,7 +92,7 @@ async def test_a_site_becomes_training_files_by_a_forecast_that_holds(tmp_path):
     # The pilot asks the same as the run: were its calls known by the same scope, a run that was killed and goes on would get the
     # pilot's replies, and its replay others.
     scopes = {call.scope.split("/")[1] for call in read_records(tape / "calls.jsonl", RecordedCall)}
-    assert scopes == {"pilot", "synth", "sample", "eval"}
+    assert scopes == {"check", "pilot", "synth", "sample", "eval"}
     # The same from the recording: no site, no model, no network, and nobody is asked.
     with Tape(tape, replay=True) as recording:
         replayed = await build(target, tmp_path / "again", config, ask_cap=not_asked, tape=recording)
@@ -176,3 +178,25 @@ async def test_what_cannot_be_built_from_is_told_before_anything_is_called(tmp_p
             await build(target, tmp_path / "run", settings, ask_cap=not_asked, cap=Cap(5.0, None))
         assert "secret" not in str(told.value)
     assert not (tmp_path / "run").exists()
+
+
+async def test_a_model_that_does_not_answer_is_told_before_the_crawl_and_may_be_changed(tmp_path):
+    run = tmp_path / "run"
+    async with site_and_model(tmp_path) as config:
+        default = config.llm.default
+        wrong = default.model_copy(update={"model": "no-such-model", "max_attempts": 1})
+        broken = config.model_copy(update={"llm": config.llm.model_copy(update={"default": wrong})})
+        with pytest.raises(ConfigError, match=r"no-such-model.*nothing was crawled yet"):
+            await build("http://wiki.example/", run, broken, ask_cap=lambda cap: cap)
+        assert not (run / "snapshot").exists()
+        with pytest.raises(SnapshotError, match="not one page was stored"):
+            await build("http://wiki.example/no/such/folder/page", run, config, ask_cap=lambda cap: cap)
+        crawl = config.crawl.model_copy(update={"path_prefixes": ("/",), "max_pages": 60})
+        right = config.model_copy(update={"crawl": crawl})
+        await run_pipeline(
+            run,
+            right.model_copy(update={"crawl": crawl.model_copy(update={"urls": ("http://wiki.example/",)})}),
+            until="crawl",
+        )
+    with Snapshot.open(run / "snapshot") as snapshot:
+        assert len(snapshot.urls()) == 60

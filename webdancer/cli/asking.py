@@ -117,7 +117,7 @@ def serve(
     access = _access(host, token_env, allow_origin)
     if agent:
         choice = _choice(model, snapshot, out, heldout, config, mode)
-        _tell_if_invented(choice, snapshot)
+        _tell_if_invented(choice)
         run_async(serve_agent(choice, access=access, port=port, think_tags=think_tags), resumable=False)
         return
     if snapshot or out or heldout or mode or think_tags:
@@ -146,7 +146,7 @@ def mcp(
     from webdancer.pipeline.serving import serve_mcp_http, serve_mcp_stdio
 
     choice = _choice(model, snapshot, out, heldout, config, mode)
-    _tell_if_invented(choice, snapshot)
+    _tell_if_invented(choice)
     if http:
         access = _access(host, token_env, allow_origin)
         run_async(serve_mcp_http(choice, access=access, port=port), resumable=False)
@@ -166,6 +166,7 @@ def _choice(
     from webdancer.pipeline.agents import AgentChoice, on_snapshot
     from webdancer.pipeline.asking import run_of
     from webdancer.pipeline.stages import settings_of
+    from webdancer.pipeline.toolbox import needs_snapshot
 
     run = run_of(model, out)
     # A checkpoint knows the prompt and the observations of its run alone; the run's settings go with it to any snapshot.
@@ -179,15 +180,17 @@ def _choice(
     if snapshot or heldout:
         settings = on_snapshot(settings)
     return AgentChoice(
-        settings, snapshot or run / ("heldout_snapshot" if heldout else "snapshot"), model=model, mode=mode
+        settings,
+        snapshot or run / ("heldout_snapshot" if heldout else "snapshot"),
+        model=model,
+        mode=mode,
+        is_embedded=snapshot is None and settings.crawl.is_embedded and needs_snapshot(settings),
     )
 
 
-def _tell_if_invented(choice: "AgentChoice", snapshot: Path | None) -> None:
+def _tell_if_invented(choice: "AgentChoice") -> None:
     """A word where other programs will be answered from the embedded web."""
-    from webdancer.pipeline.toolbox import needs_snapshot
-
-    if snapshot is None and choice.config.crawl.is_embedded and needs_snapshot(choice.config):
+    if choice.is_embedded:
         console.print(
             "Note: it searches the embedded web, which is invented. For the live one: --config live (docs/live.md)."
         )

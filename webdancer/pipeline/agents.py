@@ -45,6 +45,8 @@ class AgentChoice(NamedTuple):
     """Of models behind an API; None: as sampled. A checkpoint here answers as in training, in one text."""
     tape: Tape | None = None
     """Records all calls, or answers them."""
+    is_embedded: bool = False
+    """The web to search is the embedded one, which is invented."""
 
 
 def on_snapshot(config: Config) -> Config:

@@ -12,7 +12,6 @@ from webdancer.config import AgentSettings
 from webdancer.errors import ConfigError
 from webdancer.pipeline.agents import AgentChoice, is_checkpoint, open_agent
 from webdancer.pipeline.progress import console
-from webdancer.pipeline.toolbox import needs_snapshot
 from webdancer.records import Step, Trajectory
 
 _SHOWN_CHARS = 700
@@ -34,7 +33,7 @@ async def ask_question(question: str, choice: AgentChoice, *, show_steps: bool) 
         if show_steps:
             _print_outcome(answered, agent.settings)
             _print_cost(agent.spent())
-            if choice.config.crawl.is_embedded and needs_snapshot(choice.config):
+            if choice.is_embedded:
                 console.print("This is the embedded web. For the live one: --config live (docs/live.md).", style="dim")
     return answered.trajectory
 

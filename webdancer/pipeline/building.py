@@ -7,6 +7,7 @@ that it tried are a part of the run's own, and are not paid for again. A run tha
 import json
 import math
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -14,15 +15,19 @@ from urllib.parse import urlsplit
 from pydantic import JsonValue
 from rich.table import Table
 
+from webdancer.calls.ledger import Ledger
+from webdancer.calls.outside import Outside
 from webdancer.calls.scope import call_scope
 from webdancer.calls.tape import CallKind, Tape
 from webdancer.config import Config, CrawlSettings
-from webdancer.errors import BudgetError, ConfigError, StoreError
+from webdancer.errors import BudgetError, ConfigError, ModelError, StoreError
+from webdancer.llm.protocol import Message, Sampling
+from webdancer.pipeline.doctor import by_endpoint
 from webdancer.pipeline.exporting import export_run
 from webdancer.pipeline.forecast import Forecast, actual, forecast, pilot_settings
-from webdancer.pipeline.models import check_keys
+from webdancer.pipeline.models import check_keys, open_models
 from webdancer.pipeline.progress import console
-from webdancer.pipeline.run_folder import RunFolder
+from webdancer.pipeline.run_folder import RunFolder, ledger_of_process, read_manifest
 from webdancer.pipeline.stages import run_pipeline
 from webdancer.store import copy_folder, write_atomic, write_json
 from webdancer.trajectories.formats import DataFormat, ExportSplit
@@ -95,6 +100,7 @@ async def build(
         out, config, cap, (lambda proposal: proposal) if is_replay else ask_cap
     )  # a replay spends nothing
     config = _within(config, cap)
+    await _check_endpoints(out, config, tape)
     await run_pipeline(out, config, until="crawl", tape=tape)
     if pilot:
         await _pilot(out, _less(config, actual(out)), tape)
@@ -135,6 +141,25 @@ def _agreed(out: Path, config: Config, cap: Cap | None, ask_cap: AskCap) -> _Agr
     kept["cap"] = {"money": cap.money, "llm_calls": cap.llm_calls}
     write_json(out / _FORECASTS, kept)
     return _Agreed(kept, cap)
+
+
+async def _check_endpoints(out: Path, config: Config, tape: Tape | None) -> None:
+    """Ask each endpoint for a word, before a crawl that may take an hour and settings that are then the run's.
+
+    Raises:
+        ConfigError: one does not answer.
+    """
+    if read_manifest(out) is not None:
+        return
+    with closing(Ledger(ledger_of_process(out), config.budget)) as ledger, call_scope("check"):
+        outside = Outside("check", ledger=ledger, tape=tape)
+        async with open_models(config.llm, mode=config.sample.mode, outside=outside) as models:
+            for endpoint, roles in by_endpoint(config):
+                try:
+                    sampling = Sampling(max_tokens=endpoint.max_tokens or 512)
+                    await getattr(models, roles[0]).chat([Message("user", "Say: ready")], sampling)
+                except ModelError as error:
+                    raise ConfigError(f"{error} (nothing was crawled yet, and any setting may change)") from None
 
 
 def export_all(run: Path) -> None:

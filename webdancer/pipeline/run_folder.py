@@ -7,10 +7,12 @@ seconds they took over all attempts. Who deletes the folder of a training or of 
 
 import json
 import platform
+import shutil
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -98,6 +100,8 @@ class RunFolder:
                     f"{path} holds a run with other settings ({late}); give another folder, or delete it to start again"
                     + self._what_to_delete(differences)
                 )
+            if any(key.startswith("crawl.") for key in differences):
+                shutil.rmtree(path / "snapshot", ignore_errors=True)  # holds no page, but which addresses were tried
             if differences:
                 self.manifest = found.model_copy(update={"config": config})
                 self._save()
@@ -128,6 +132,8 @@ class RunFolder:
         ):
             return True
         stage = _stage_of(key)
+        if key.startswith("crawl.") and not self.is_done("crawl"):
+            return not _has_pages(self.path / "snapshot")  # nothing was found under a mistyped address
         if stage is None:
             return False
         return not self.is_done(stage) if stage in _KEEPS_STATE else stage not in self.manifest.stages
@@ -170,6 +176,15 @@ class RunFolder:
 def ledger_of_process(run: Path) -> Path:
     """The ledger of this process: of several that train together each has its own."""
     return run / ("ledger.jsonl" if is_first_process() else f"ledger.{process_number()}.jsonl")
+
+
+def _has_pages(snapshot: Path) -> bool:
+    """Whether a crawl, finished or not, has stored a page."""
+    try:
+        with closing(sqlite3.connect(f"file:{snapshot / 'pages.sqlite'}?mode=ro", uri=True)) as pages:
+            return bool(pages.execute("SELECT 1 FROM pages LIMIT 1").fetchone())
+    except sqlite3.Error:
+        return False
 
 
 def read_manifest(path: Path) -> Manifest | None:
