@@ -13,6 +13,7 @@ from small_pages import PAGES, triple, url_of
 from webdancer.llm.prompts import fill_prompt, format_pages
 from webdancer.llm.protocol import Message, Sampling
 from webdancer.scribe.model import Scribe
+from webdancer.scribe.prompt import draw_text
 from webdancer.scribe.reviewer import judge
 
 
@@ -371,3 +372,13 @@ async def test_another_wording_of_a_role_changes_no_draw():
     for seed in range(20):
         replies = [await Scribe().chat([Message("user", text)], Sampling(seed=seed)) for text in (prompt, reworded)]
         assert replies[0].content == replies[1].content
+
+
+def test_draws_follow_from_the_wording_of_the_published_figures():
+    prompt = fill_prompt("pick_entity", question="Who founded Velm College?", answer="Kesterby", introduced="")
+    text = draw_text("picker", prompt)
+    assert text.startswith("Role: picker\n\nA question is to be made harder by replacing one named person")
+    assert "<question>\nWho founded Velm College?\n</question>" in text
+    assert "{{" not in draw_text(
+        "writer", fill_prompt("write_questions", kind="simple", num_questions="2", pages=""), 2
+    )

@@ -81,21 +81,21 @@ class Scribe:
 
 
 def _write(prompt: str, sampling: Sampling) -> dict[str, object]:
-    rng = prompts.seeded("writer", sampling.seed, prompts.data_of(prompt))
     num = prompts.find_number(prompt) or _NUM_QUESTIONS
+    rng = prompts.seeded("writer", sampling.seed, prompts.draw_text("writer", prompt, num))
     written = write_questions(prompts.section(prompt, "kind"), prompts.pages(prompt), num, rng)
     return {"questions": [{"question": q.text, "answer": q.answer, "evidence_urls": list(q.urls)} for q in written]}
 
 
 def _pick(prompt: str, sampling: Sampling) -> dict[str, object]:
     introduced = prompts.section(prompt, "introduced").splitlines()
-    rng = prompts.seeded("picker", sampling.seed, prompts.data_of(prompt))
+    rng = prompts.seeded("picker", sampling.seed, prompts.draw_text("picker", prompt))
     return pick(prompts.section(prompt, "question"), prompts.section(prompt, "answer"), introduced, rng)._asdict()
 
 
 def _describe(prompt: str, sampling: Sampling) -> dict[str, object]:
     question, answer, entity = (prompts.section(prompt, tag) for tag in ("question", "answer", "entity"))
-    rng = prompts.seeded("describer", sampling.seed, prompts.data_of(prompt))
+    rng = prompts.seeded("describer", sampling.seed, prompts.draw_text("describer", prompt))
     return describe(question, answer, entity, prompts.pages(prompt), rng)._asdict()
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import sha256
+from importlib import resources
 from random import Random
 
 from webdancer.llm.protocol import Message
@@ -43,6 +44,21 @@ def data_of(prompt: str) -> str:
     """The prompt's sections: what a draw may depend on, so that another wording of a role changes none."""
     first, ends = _DATA.search(prompt), list(_DATA_END.finditer(prompt))
     return prompt[first.start() : ends[-1].end()] if first and ends else prompt
+
+
+@lru_cache(maxsize=8)
+def _wording(role: str) -> str:
+    path = resources.files("webdancer.scribe").joinpath("wording", f"{role}.md")
+    return path.read_text(encoding="utf-8").strip()
+
+
+def draw_text(role: str, prompt: str, num_questions: int = 0) -> str:
+    """What a role's draws follow from: the prompt's data, in the wording that it had when the published figures were made.
+
+    Another wording of a prompt so changes no draw, and the questions of a seed are those of `docs/results.md`.
+    """
+    wording = _wording(role).replace("{{num_questions}}", str(num_questions))
+    return wording.replace("{{data}}", data_of(prompt))
 
 
 def find_number(prompt: str) -> int | None:
