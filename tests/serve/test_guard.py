@@ -203,5 +203,8 @@ def test_serve_on_the_command_line_warns_and_asks_for_the_token() -> None:
             assert status(port, Authorization=f"Bearer {TOKEN}") == with_token
         finally:
             server.terminate()
-            rest = server.communicate(timeout=20)[1]
+            server.wait(timeout=20)
+            assert server.stderr is not None
+            rest = server.stderr.read()  # communicate() with a timeout would pass over what readline() has buffered
+            server.stderr.close()
         assert ("warning: anybody who reaches this address" in rest) is warns

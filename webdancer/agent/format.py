@@ -26,6 +26,7 @@ _FOREIGN = token_starts(r"(?<=<)(?=[\s/]*(?i:think|tool_call|tool_response|answe
 _INVENTED = re.compile(r"<\u200b?tool_response>")
 """Also as it stands in a stored thought, neutralised."""
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 _MAX_TOLD = 4
 """Violations that the model is told of one turn."""
 
@@ -101,7 +102,7 @@ def neutralise(text: str) -> str:
 
 def whole_characters(text: str) -> str:
     """The text with half characters (lone surrogates), which no file could hold, replaced by `?`."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def break_control_tokens(text: str) -> str:
@@ -235,7 +236,7 @@ def _thought(blocks: list[_Block], mode: CotMode, reasoning: str | None, violati
 def parse_call(text: str, extra: ExtraTools = NO_EXTRA) -> ToolCall | Violation:
     """The call that the text of a tool_call block holds."""
     try:
-        value = json.loads(text, parse_constant=_reject_constant, object_pairs_hook=_unique_keys)
+        value = _DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         return Violation(ViolationKind.INVALID_JSON, f"the tool call is not valid JSON: {str(error)[:200]}")
     if not isinstance(value, dict) or set(value) != {"name", "arguments"}:
@@ -267,13 +268,25 @@ def _unique_keys(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
     return value
 
 
+_DECODER = json.JSONDecoder(parse_constant=_reject_constant, object_pairs_hook=_unique_keys)
+
+
 def render_turn(turn: Turn) -> str:
     """The turn in the layout of the release.
 
     Raises:
         ValueError: the thought or the answer holds a tag, so that the text would not parse back.
     """
-    return f"<think>\n{_plain(turn.thought)}\n</think>\n{render_action(turn)}"
+    return render_thought(turn.thought) + render_action(turn)
+
+
+def render_thought(thought: str) -> str:
+    """The thought's block, as it stands before the action.
+
+    Raises:
+        ValueError: the thought holds a tag.
+    """
+    return f"<think>\n{_plain(thought)}\n</think>\n"
 
 
 def render_action(turn: Turn) -> str:
@@ -283,7 +296,7 @@ def render_action(turn: Turn) -> str:
         ValueError: the answer holds a tag, or the turn has neither a call nor an answer.
     """
     if turn.call is not None:
-        call = json.dumps({"name": turn.call.name, "arguments": turn.call.arguments}, ensure_ascii=False)
+        call = _ENCODER.encode({"name": turn.call.name, "arguments": turn.call.arguments})
         # A tag inside an argument would end the block: its first character is written as JSON can also write it.
         call = _FOREIGN.sub(lambda start: f"\\u{ord(start.group()):04x}", call)
         return f"<tool_call>\n{call}\n</tool_call>"

@@ -133,7 +133,6 @@ class _Episode:
             limit = self._limit()
             if limit is not None:
                 return await self._force_answer(limit)
-            await asyncio.sleep(0)  # a model and tools that never wait must not keep the event loop from Ctrl-C
             started = time.monotonic()
             try:
                 reply = await self._chat(self._deadline - started)
@@ -143,6 +142,9 @@ class _Episode:
                 return Status.MODEL_ERROR
             except _OutOfTimeError:
                 return await self._force_answer(Status.TIME_LIMIT)
+            # A model and tools that never wait must not keep the event loop from Ctrl-C. Here and not before the call: of many
+            # episodes whose replies come at once each sends its next call when its own work is done, not when everybody's is.
+            await asyncio.sleep(0)
             turn = self._parse(reply)
             if isinstance(turn, list):
                 self._add(_invalid_step(reply, turn), started)
@@ -279,4 +281,7 @@ def _invalid_step(reply: ChatReply, violations: list[Violation]) -> Step:
 def _storable(reply: ChatReply) -> ChatReply:
     """The reply without half characters that no file could hold."""
     reasoning = None if reply.reasoning is None else whole_characters(reply.reasoning)
-    return replace(reply, content=whole_characters(reply.content), reasoning=reasoning)
+    content = whole_characters(reply.content)
+    if content == reply.content and reasoning == reply.reasoning:
+        return reply
+    return replace(reply, content=content, reasoning=reasoning)

@@ -48,7 +48,8 @@ _HEADING = re.compile(
     rf"{_LINE_START}(?={_BLANK}(?:(?:Evidence in page|Evidence|Summary|Results):|What \S+ says about the goal|A search for \"))"
 )
 _HEADING_WORDS = ("Evidence", "Summary:", "Results:", " says about the goal", 'A search for "')
-_HIT_LINE = re.compile(rf"{_BLANK}(?:\d+\. \[|Date: |## )")
+_LOOKS_OURS = re.compile(rf"{_BLANK}(?:\d+\. \[|Date: |## )|{_HEADING.pattern}")
+"""A line that begins as a result, its date or a heading does."""
 _FALLBACK_CHARS = 2000
 """Characters of the page's nearest passages that stand in for the evidence when the summariser fails."""
 _MAX_REASKS = 1
@@ -304,7 +305,7 @@ def _quoted(text: str) -> str:
 def _snippet_line(snippet: str) -> str:
     """A snippet on one line, which looks neither like a heading nor like a further result or its date."""
     line = _line(snippet)
-    return f"> {line}" if _HIT_LINE.match(line) or _HEADING.match(line) else line
+    return f"> {line}" if _LOOKS_OURS.match(line) else line
 
 
 def _line(text: str) -> str:

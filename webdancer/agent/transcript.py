@@ -17,8 +17,8 @@ from webdancer.agent.format import (
     break_control_tokens,
     neutralise,
     render_action,
+    render_thought,
     render_tool_response,
-    render_turn,
 )
 from webdancer.agent.tools import render_schemas
 from webdancer.llm.prompts import Section, fill_prompt, load_prompt
@@ -122,7 +122,8 @@ def model_turn(step: Step, *, answer: str | None = None) -> ModelTurn:
         return ModelTurn(text, _THINK.sub("", text))
     call = None if step.tool is None else ToolCall(step.tool, step.arguments)
     turn = Turn(step.thought, call, answer if call is None else None)
-    return ModelTurn(render_turn(turn), render_action(turn))
+    action = render_action(turn)
+    return ModelTurn(render_thought(turn.thought) + action, action)
 
 
 def replay(

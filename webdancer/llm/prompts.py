@@ -44,12 +44,18 @@ def fill_prompt(name: str, **fields: str) -> str:
     Raises:
         PromptError: a field is missing or unknown, or there is no such prompt.
     """
-    text = load_prompt(name)
-    wanted = set(_FIELD.findall(text))
+    parts = _split_prompt(name)
+    wanted = set(parts[1::2])
     if wanted != set(fields):
         raise PromptError(f"prompt {name!r}: got fields {sorted(fields)}, expected {sorted(wanted)}")
     safe = {key: value if isinstance(value, Section) else quote_data(value) for key, value in fields.items()}
-    return _FIELD.sub(lambda m: safe[m.group(1)], text)
+    return "".join(safe[part] if i % 2 else part for i, part in enumerate(parts))
+
+
+@cache
+def _split_prompt(name: str) -> list[str]:
+    """The prompt's text between its fields, and the fields' names, in turn."""
+    return _FIELD.split(load_prompt(name))
 
 
 def quote_data(text: str) -> str:
