@@ -39,6 +39,7 @@ from webdancer.llm.protocol import ChatModel, ChatReply, Sampling
 from webdancer.records import CotMode, Status, Step, ToolError, Trajectory, Usage
 
 OnStep = Callable[[Step], None]
+_ONE_CALL = Usage(tool_calls=1)
 _NO_MORE_CALLS = "Error: no more tool calls were possible."
 
 
@@ -214,7 +215,7 @@ class _Episode:
         if self._on_turn is not None:
             self._on_turn(Step(thought=thought, tool=call.name, arguments=call.arguments))
         result = await self._toolbox.call(call.name, call.arguments)
-        self.usage += Usage(tool_calls=1)
+        self.usage += _ONE_CALL
         step = Step(
             thought=thought,
             tool=call.name,
