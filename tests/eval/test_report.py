@@ -256,7 +256,10 @@ def test_a_run_that_trains_nothing_had_empty_sections(browser: Browser, tmp_path
         "eval": {},
         "crawl": {"num_pages": 7, "finished": True},
     }
-    summary["qa"] = {"by_kind": {"count": 2}, "by_rewrites": {}, "heldout_by_kind": {"multi_hop": 1}, "num_sft": 2}
+    summary["qa"] = {
+        "by_kind": {"count": 2}, "by_rewrites": {}, "heldout_by_kind": {"multi_hop": 1}, "num_sft": 2,
+        "dropped": {"easy_one_search": 5, "surplus": 1}, "heldout_dropped": {"leaks_answer": 2, "surplus": 3},
+    }  # fmt: skip
     write_report(
         tmp_path / "report.html", summary, [(QUESTION, TRAJECTORY, [FELL])], metrics={}, comparisons=[]
     )  # fmt: skip
@@ -265,6 +268,12 @@ def test_a_run_that_trains_nothing_had_empty_sections(browser: Browser, tmp_path
     assert page.locator("p.lead").inner_text() == "Written, answered and judged by qwen3:8b."
     assert [h.inner_text() for h in page.locator("h2").all()][:2] == ["Held-out questions", "The funnel"]
     assert opened.rows("Questions")[1:] == [["count", "2", "0"], ["multi hop", "0", "1"]]
+    dropped = page.locator("table", has_text="written and not used").locator("tbody tr")
+    assert [row.locator("td").all_inner_texts() for row in dropped.all()] == [
+        ["easy one search", "5", "0"],
+        ["surplus", "1", "3"],
+        ["leaks answer", "0", "2"],
+    ]
     assert opened.rows("Crawl") == [["what", "value"], ["pages", "7"], ["finished", "yes"]]
     rows = [row.locator("th, td").all_inner_texts() for row in page.locator("h3 ~ table tr").all()]
     assert rows == [

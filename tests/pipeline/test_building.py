@@ -88,7 +88,7 @@ async def test_a_site_becomes_training_files_by_a_forecast_that_holds(tmp_path):
         "verl",
     }
     report = (run / "report.html").read_text(encoding="utf-8")
-    assert "Calls outside of the run" in report
+    assert "Calls of models, search engines and readers" in report
     # The pilot asks the same as the run: were its calls known by the same scope, a run that was killed and goes on would get the
     # pilot's replies, and its replay others.
     scopes = {call.scope.split("/")[1] for call in read_records(tape / "calls.jsonl", RecordedCall)}

@@ -42,6 +42,7 @@ def test_summary_adds_up(finished: Path) -> None:
     assert funnel["sampled"] == funnel["kept"] + sum(sum(stage.values()) for stage in funnel["dropped"].values())
     assert summary["crawl"]["num_pages"] > 200
     assert summary["crawl"]["num_robots_violations"] == 0
+    assert sum(summary["qa"]["dropped"].values()) == len((finished / "qa_dropped.jsonl").read_bytes().splitlines()) > 0
     assert sum(summary["qa"]["by_kind"].values()) == summary["qa"]["num_sft"] + summary["qa"]["num_rl"]
     for system in ("scribe", "closed_book", "guess", "one_search"):
         assert summary["eval"][system]["num_questions"] == summary["qa"]["num_heldout"]

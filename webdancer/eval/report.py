@@ -217,7 +217,7 @@ def _costs(
 
 
 def _outside(rows: JsonValue) -> str:
-    """What was called outside of the run, where anything was: by stage and role, the parts of a stage added up."""
+    """The calls of models, search engines and readers (a snapshot too), by stage and role, the parts of a stage added up."""
     assert isinstance(rows, list)
     names = ("calls", "failed", "untold", "prompt_tokens", "cached_tokens", "completion_tokens", "money")
     sums: dict[tuple[str, str, str], list[float]] = {}
@@ -243,7 +243,7 @@ def _outside(rows: JsonValue) -> str:
     shown: list[list[JsonValue]] = [
         [*key, *(round(value) for value in values[:-1]), f"{values[-1]:.4f}"] for key, values in sums.items()
     ]
-    return "<h3>Calls outside of the run</h3>" + _told(head, shown)
+    return "<h3>Calls of models, search engines and readers</h3>" + _told(head, shown)
 
 
 def _of(step: Metrics, name: str) -> float:
@@ -278,11 +278,17 @@ def _questions(qa: Mapping[str, JsonValue]) -> str:
     by_kind, by_rewrites = _mapping(qa["by_kind"]), _mapping(qa["by_rewrites"])
     heldout = _mapping(qa.get("heldout_by_kind", {}))
     kinds = [(_words(kind), by_kind.get(kind, 0), heldout.get(kind, 0)) for kind in dict.fromkeys([*by_kind, *heldout])]
+    dropped, heldout_dropped = _mapping(qa.get("dropped", {})), _mapping(qa.get("heldout_dropped", {}))
+    reasons = [
+        (_words(reason), dropped.get(reason, 0), heldout_dropped.get(reason, 0))
+        for reason in dict.fromkeys([*dropped, *heldout_dropped])
+    ]
     numbers = [(_COUNTED.get(key, _words(key)), value) for key, value in qa.items() if not isinstance(value, dict)]
     return (
         _table(("kind", "to train on", "held out"), kinds)
         + (_table(("rewrites", "easy-to-hard questions"), list(by_rewrites.items())) if by_rewrites else "")
         + _table(("what", "questions"), numbers)
+        + (_table(("written and not used, because", "to train on", "held out"), reasons) if reasons else "")
     )
 
 

@@ -17,13 +17,11 @@ from typing import Self
 
 import stamina
 from pydantic import JsonValue
-from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
 from webdancer.config import EndpointSettings
 from webdancer.errors import ContextFullError, ModelError
 from webdancer.keys import read_key
 from webdancer.llm.failures import (
-    MAX_RETRY_AFTER_S,
     BrokenOff,
     Failure,
     NoAnswerInTime,
@@ -36,6 +34,7 @@ from webdancer.llm.pace import Pace
 from webdancer.llm.protocol import ChatReply, Message, Sampling
 from webdancer.llm.transport import Transport, endpoint_url, shown_address
 from webdancer.llm.wire import Answer, NoCompletionError
+from webdancer.retries import MAX_WAIT_S
 
 _log = logging.getLogger(__name__)
 
@@ -168,7 +167,7 @@ class OpenAIChatModel:
                     answer.read_whole(text)
             except ServerError as error:
                 self._tokens.correct(-expected)
-                if error.retry_after_s is not None and error.retry_after_s <= MAX_RETRY_AFTER_S:
+                if error.retry_after_s is not None and error.retry_after_s <= MAX_WAIT_S:
                     self._requests.hold(error.retry_after_s)
                 raise
         self._count(answer, expected, len(data))
@@ -267,11 +266,3 @@ class OpenAIChatModel:
         if extra := sorted(error.refused(settings.extra.keys())):
             return f"take {', '.join(extra)} out of the model's extra"
         return "the endpoint refuses this request; check the model's settings"
-
-
-def _log_retry(details: RetryDetails) -> None:
-    _log.info("attempt %d failed, again in %.1f s: %s", details.retry_num, details.wait_for, details.caused_by)
-
-
-# In place of stamina's own hook, which warns on standard error without saying what failed.
-set_on_retry_hooks([_log_retry])

@@ -5,16 +5,13 @@ error inside a status 200. They are read here, and every key is taken out.
 """
 
 import json
-import random
 import re
 from collections.abc import Collection, Mapping
-from email.utils import parsedate_to_datetime
 from time import time
 
 from webdancer.keys import redact
+from webdancer.retries import read_number, read_retry_after, wait_as_asked
 
-MAX_RETRY_AFTER_S = 120.0
-"""A server that asks for a longer wait has run out of quota: that is reported instead."""
 _RETRIED_STATUSES = frozenset({408, 409, 425, 429})
 _CONTEXT_FULL = re.compile(
     r"context_length_exceeded|exceed_context_size|string_above_max_length|string_too_long"
@@ -149,11 +146,7 @@ def retry_delay(error: Exception) -> bool | float:
         passing = error.retry_after_s is not None
     if not passing or error.out_of_credit or error.context_is_full or error.status == 501:
         return False
-    if error.retry_after_s is None:
-        return True
-    # All calls that wait are free at once: they spread over up to a second more.
-    jitter = random.uniform(0.0, min(1.0, error.retry_after_s))
-    return error.retry_after_s <= MAX_RETRY_AFTER_S and error.retry_after_s + jitter
+    return wait_as_asked(error.retry_after_s)
 
 
 def read_error(status: int, headers: Mapping[str, str], text: str, *, in_answer: bool = False) -> ServerError:
@@ -200,16 +193,14 @@ def read_error(status: int, headers: Mapping[str, str], text: str, *, in_answer:
 def retry_after_s(status: int, headers: Mapping[str, str]) -> float | None:
     """Seconds that a response asks to wait.
 
-    Taken from `retry-after-ms` (OpenAI, Azure), `Retry-After` (RFC 9110, section 10.2.3: seconds or an HTTP date), and of a 429
-    from the reset of the limit that is used up (`x-ratelimit-reset-requests: 6m0s`) or OpenRouter's `X-RateLimit-Reset`, which
-    is a time in milliseconds.
+    Taken from `retry-after-ms` (OpenAI, Azure), `Retry-After`, and of a 429 from the reset of the limit that is used up
+    (`x-ratelimit-reset-requests: 6m0s`) or OpenRouter's `X-RateLimit-Reset`, which is a time in milliseconds.
     """
     lower = {name.lower(): str(value).strip() for name, value in headers.items()}
-    if milliseconds := _number(lower.get("retry-after-ms")):
+    if milliseconds := read_number(lower.get("retry-after-ms")):
         return milliseconds / 1000
     if (value := lower.get("retry-after")) is not None:
-        seconds = _number(value)
-        return _until_date(value) if seconds is None else seconds
+        return read_retry_after(value)
     if status != 429:
         return None
     waits = [
@@ -219,19 +210,8 @@ def retry_after_s(status: int, headers: Mapping[str, str]) -> float | None:
     ]
     if waits:
         return max(waits) or None
-    reset = _number(lower.get("x-ratelimit-reset"))
+    reset = read_number(lower.get("x-ratelimit-reset"))
     return max(0.0, reset / 1000 - time()) if reset is not None and reset > 1e12 else None
-
-
-def _number(text: str | None) -> float | None:
-    return float(text) if text and re.fullmatch(r"\d{1,14}(\.\d+)?", text) else None
-
-
-def _until_date(text: str) -> float | None:
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time())
-    except (ValueError, OverflowError):
-        return None
 
 
 def shortened(text: str) -> str:

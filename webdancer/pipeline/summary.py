@@ -17,6 +17,7 @@ from webdancer.pipeline.progress import console
 from webdancer.pipeline.run_folder import RunFolder
 from webdancer.records import QA, EvalResult, QAKind, Trajectory, Verdict, VerdictStage
 from webdancer.store import read_records, write_json
+from webdancer.synth.outcomes import DroppedQA
 
 _EMBEDDED_NOTE = (
     "An invented web of controlled English; a rule-based reader in every role of a language model except the policy's. The "
@@ -90,11 +91,18 @@ def _questions(path: Path, qas: Sequence[QA]) -> dict[str, JsonValue]:
         "by_kind": {str(kind): by_kind[str(kind)] for kind in QAKind},
         "by_rewrites": {str(number): rewrites[number] for number in sorted(rewrites)},
         "heldout_by_kind": dict(sorted(Counter(str(qa.kind) for qa in heldout).items())),
+        "dropped": _reasons(path / "qa_dropped.jsonl"),
+        "heldout_dropped": _reasons(path / "heldout_qa_dropped.jsonl"),
         "num_count_values": len({qa.answer for qa in qas if qa.kind is QAKind.COUNT}),
         "num_sft": len(kept),
         "num_rl": sum(1 for _ in read_records(path / "rl_qa.jsonl", QA)),
         "num_heldout": len(heldout),
     }
+
+
+def _reasons(path: Path) -> dict[str, JsonValue]:
+    """How many questions were written and not used, by reason, the most frequent first."""
+    return dict(Counter(str(dropped.reason) for dropped in read_records(path, DroppedQA)).most_common())
 
 
 def _funnel(trajectories: Sequence[Trajectory], verdicts: Sequence[Verdict]) -> dict[str, JsonValue]:

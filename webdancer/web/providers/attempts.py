@@ -4,28 +4,20 @@ stamina repeats what may pass: connection failures, time-outs, 408, 429 and 5xx,
 what the server's Retry-After header asks for. What will not pass ends the call at once.
 """
 
-import logging
-import random
-import re
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import TypeVar
 
 import stamina
-from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
 from webdancer.config import ProviderSettings
 from webdancer.keys import redact
+from webdancer.retries import wait_as_asked
 from webdancer.web.protocol import ToolFailure
 from webdancer.web.providers.text import plain_text
 
-_log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_MAX_RETRY_AFTER_S = 120.0
-"""A server that asks for a longer wait has run out of quota: that is reported instead."""
 _MAX_SAID_CHARS = 200
 
 
@@ -115,36 +107,9 @@ async def with_attempts(where: str, settings: ProviderSettings, attempt_once: Ca
     raise AssertionError("stamina ends with a return or an error")
 
 
-def _log_retry(details: RetryDetails) -> None:
-    _log.info("attempt %d failed, again in %.1f s: %s", details.retry_num, details.wait_for, details.caused_by)
-
-
-# In place of stamina's own hook, which warns on standard error without saying what failed.
-set_on_retry_hooks([_log_retry])
-
-
 def _retry_delay(error: Exception) -> bool | float:
     """For stamina: False gives up, True waits by backoff, a number of seconds is what the server asked for."""
-    if not isinstance(error, AttemptFailed) or not error.passing:
-        return False
-    asked = error.retry_after_s
-    if asked is None:
-        return True
-    return asked <= _MAX_RETRY_AFTER_S and asked + random.uniform(0.0, min(1.0, asked))
-
-
-def retry_after_s(value: str | None) -> float | None:
-    """Seconds that a Retry-After header asks to wait (RFC 9110, section 10.2.3: seconds or an HTTP date)."""
-    if value is None:
-        return None
-    if re.fullmatch(r"\d{1,9}(\.\d+)?", value.strip()):
-        return float(value)
-    try:
-        at = parsedate_to_datetime(value)
-        at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
-        return max(0.0, (at - datetime.now(UTC)).total_seconds())
-    except (ValueError, OverflowError):
-        return None
+    return isinstance(error, AttemptFailed) and error.passing and wait_as_asked(error.retry_after_s)
 
 
 def shortened(text: str) -> str:

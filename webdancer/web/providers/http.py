@@ -21,7 +21,8 @@ from yarl import URL
 from webdancer.config import ProviderSettings
 from webdancer.errors import ConfigError
 from webdancer.keys import read_key
-from webdancer.web.providers.attempts import AttemptFailed, RefusalReason, retry_after_s, shortened, with_attempts
+from webdancer.retries import read_retry_after
+from webdancer.web.providers.attempts import AttemptFailed, RefusalReason, shortened, with_attempts
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -320,7 +321,7 @@ async def _read(response: aiohttp.ClientResponse) -> _Answer:
         content_type=response.content_type,
         charset=response.charset,
         location=headers.get("Location"),
-        retry_after_s=retry_after_s(headers.get("Retry-After")),
+        retry_after_s=read_retry_after(headers.get("Retry-After", "")),
         body=b"".join(pieces),
         is_cut=is_cut,
     )
