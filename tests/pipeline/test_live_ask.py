@@ -66,7 +66,11 @@ async def test_a_question_to_the_live_web_is_answered_recorded_and_replayed(tmp_
             code, _, said = await webdancer(*asked, cwd=tmp_path, env={})
             assert code == 2
             assert "OPENAI_API_KEY" in said
+        # The search engine is gone: the model knows nothing, and what it says is marked as that.
+        _, _, said = await webdancer(*asked, cwd=tmp_path, env=keys)
+        assert "warning: every call failed, so the answer is a guess" in said
     assert "Sources:" in steps
+    assert "warning" not in steps
     assert university.title in steps
     assert "calls, " in steps
     assert "money 0.0" in steps

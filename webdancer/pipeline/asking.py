@@ -77,6 +77,18 @@ def _print_outcome(answered: Answered, settings: AgentSettings) -> None:
     if sources:
         lines = [f"  {' '.join(source.title.split())}\n    {source.url}" for source in sources]
         console.print(_shown("Sources:\n" + "\n".join(lines)), soft_wrap=True)
+    elif warning := _unfounded(trajectory):
+        console.print(f"[bold yellow]warning:[/] {_shown(warning)}", soft_wrap=True)
+
+
+def _unfounded(trajectory: Trajectory) -> str:
+    """Why an answer for which no page was read may be a guess; empty where search results are behind it."""
+    calls = [step for step in trajectory.steps if step.tool is not None]
+    if not calls:
+        return "nothing was searched or read: the answer is the model's own knowledge, or a guess"
+    if all(step.error is not None for step in calls):
+        return f"every call failed, so the answer is a guess; the last one: {' '.join((calls[-1].observation or '').split())}"
+    return ""
 
 
 def _shown(text: str) -> str:
