@@ -80,6 +80,18 @@ def test_other_settings_are_refused_in_the_same_folder(finished: Path, tmp_path:
     assert "sample.max_attempts: 5 → 2" in done.stderr.replace("\n", " ")
 
 
+def test_a_key_that_a_later_stage_needs_is_missed_before_the_crawl(tmp_path: Path) -> None:
+    keyed = tmp_path / "keyed.toml"
+    judge = '\n[llm.judge]\nbase_url = "http://127.0.0.1:9/v1"\nmodel = "m"\napi_key_env = "NO_SUCH_KEY"\n'
+    keyed.write_text(SMALL.read_text() + judge)
+    run = [*command(tmp_path / "run")[:-1], str(keyed)]
+    done = subprocess.run(run, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert "'NO_SUCH_KEY', which is not set" in done.stderr.replace("\n", " ")
+    assert not (tmp_path / "run" / "snapshot").exists()
+    assert subprocess.run([*run, "--until", "crawl"], capture_output=True, check=False, timeout=60).returncode == 0
+
+
 def test_a_run_goes_on_with_its_own_settings_where_none_are_given(finished: Path) -> None:
     before = load_run(finished)
     done = subprocess.run(command(finished)[:-2], capture_output=True, text=True, check=False, timeout=60)

@@ -22,7 +22,7 @@ from webdancer.config import Config, CrawlSettings
 from webdancer.errors import ConfigError, SnapshotError
 from webdancer.pipeline.embedded import count_robots_violations, serve_embedded_web
 from webdancer.pipeline.evaluating import evaluate_systems
-from webdancer.pipeline.models import open_models
+from webdancer.pipeline.models import check_keys, open_models
 from webdancer.pipeline.policies import check_base
 from webdancer.pipeline.processes import num_processes
 from webdancer.pipeline.progress import console, progress_bar
@@ -47,6 +47,8 @@ from webdancer.world.facts import World
 log = logging.getLogger(__name__)
 _TRAINING = ("sft", "rl")
 """The stages that train the policy."""
+_CALLING = ("synth", "sample", "rl", "eval")
+"""The stages that ask the models and search engines of the settings."""
 _COUNTS = "crawl.json"
 """What a crawl counted, in the folder of its snapshot."""
 _RECORDED_IN = "recorded_in.txt"
@@ -89,17 +91,19 @@ async def run_pipeline(
         tape: records all calls outside, or answers them.
 
     Raises:
-        ConfigError: `until` names no stage, or the folder holds a run with other settings.
+        ConfigError: `until` names no stage, the folder holds a run with other settings, or a key is missing that a stage will
+            need.
     """
     if until is not None and until not in STAGES:
         raise ConfigError(f"--until: got {until!r}, expected one of {', '.join(STAGES)}")
     run = RunFolder(path, config or settings_of(path) or load_config(Path("tiny")))
     if run.config.policy.base != "none" and not run.is_done("sft"):
         check_base(run.config, for_engine=until is None or list(STAGES).index(until) > list(STAGES).index("sft"))
-    for name in STAGES:
+    stages = list(STAGES)[: None if until is None else list(STAGES).index(until) + 1]
+    if not (tape and tape.is_replay) and any(name in _CALLING and not run.is_done(name) for name in stages):
+        check_keys(run.config)
+    for name in stages:
         await _run_stage(run, name, tape)
-        if name == until:
-            break
 
 
 def settings_of(path: Path) -> Config | None:
