@@ -9,6 +9,8 @@ from typing import Self
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from webdancer.web.addresses import Refusal, Refused
+
 
 class TableDns(AbstractResolver):
     """A resolver whose answers come from a table; a name with several answers gives the next one each time it is asked."""
@@ -79,3 +81,8 @@ class RawServer:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def told(refused: Refused | None) -> Refusal | None:
+    """The reason alone."""
+    return None if refused is None else refused.reason

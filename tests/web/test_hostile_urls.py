@@ -9,11 +9,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from hostile import RawServer, TableDns
+from hostile import RawServer, TableDns, told
 from local_site import LocalSite, html
 
 from webdancer.config import CrawlSettings
-from webdancer.errors import ConfigError
 from webdancer.web.addresses import Refusal, Refused, policy_of, refusal_of_host_spelling
 from webdancer.web.crawl import crawl
 from webdancer.web.fetch import Fetcher, FetchProblem
@@ -172,10 +171,6 @@ DNS_ANSWERS = {
 }
 
 
-def told(refused: Refused | None) -> Refusal | None:
-    return None if refused is None else refused.reason
-
-
 @pytest.fixture
 async def site() -> AsyncIterator[LocalSite]:
     async with LocalSite() as site:
@@ -304,49 +299,6 @@ async def test_an_address_granted_to_one_name_is_not_granted_to_others(site: Loc
         assert (await fetcher.fetch(f"http://evil.example:{site.port}/x")).problem is FetchProblem.PRIVATE_ADDRESS
         assert (await fetcher.fetch(f"http://127.0.0.1:{site.port}/x")).problem is FetchProblem.PRIVATE_ADDRESS
     assert len(site.requests) == 1
-
-
-@pytest.mark.parametrize(
-    ("allowed", "url", "reason"),
-    [
-        ("127.0.0.0/8", "http://127.0.0.1:6379/", None),
-        ("127.0.0.1", "http://127.0.0.1/", None),
-        ("127.0.0.1", "http://127.0.0.2/", Refusal.LOOPBACK),
-        ("10.1.0.0/16", "http://10.2.0.1/", Refusal.PRIVATE),
-        ("::1", "http://[::1]/", None),
-        ("64:ff9b::/96", "http://[64:ff9b::5db8:d822]/", None),
-        ("localhost", "http://localhost:9200/", None),
-        ("Wiki", "http://wiki/", None),
-        ("wiki", "http://wiki.example:22/", Refusal.PORT),
-        ("bücher.internal", "http://xn--bcher-kva.internal/", None),
-        ("intranet.example", "http://a.intranet.example:25/", Refusal.PORT),
-        ("10.0.0.0/8", "http://2130706433/", Refusal.NUMERIC_HOST),
-    ],
-)
-def test_allow_private(allowed: str, url: str, reason: Refusal | None) -> None:
-    assert told(policy_of(CrawlSettings(allow_private=(allowed,))).refusal_of_url(url)) == reason
-
-
-@pytest.mark.parametrize("entry", ["", "10.0.0.0/33", "10.1.0.1/16", "a b", "http://a.example/", "127.1", "*.example"])
-def test_wrong_entries_of_allow_private(entry: str) -> None:
-    with pytest.raises(ConfigError, match=r"allow_private.*expected a host name"):
-        policy_of(CrawlSettings(allow_private=(entry,)))
-
-
-def test_a_named_host_may_be_private_but_not_a_metadata_service() -> None:
-    policy = policy_of(CrawlSettings(urls=("https://wiki.example/",), resolve={"own.example": "127.0.0.1:80"}))
-    found = {
-        address: told(policy.refusal_of_address(address, host="www.wiki.example"))
-        for address in ("127.0.0.1", "10.0.0.1", "100.64.0.1", "169.254.169.254", "224.0.0.1", "0.0.0.0")
-    }
-    assert found == {
-        "127.0.0.1": None,
-        "10.0.0.1": None,
-        "100.64.0.1": None,
-        "169.254.169.254": Refusal.METADATA,
-        "224.0.0.1": Refusal.MULTICAST,
-        "0.0.0.0": Refusal.UNSPECIFIED,
-    }
 
 
 async def test_proxies_and_passwords_of_the_environment_are_left_alone(
