@@ -12,6 +12,8 @@ def test_usage_adds_field_by_field() -> None:
     first = Usage(prompt_tokens=100, completion_tokens=7, llm_calls=1)
     second = Usage(prompt_tokens=20, completion_tokens=3, llm_calls=1, tool_calls=2)
     assert first + second == Usage(prompt_tokens=120, completion_tokens=10, llm_calls=2, tool_calls=2)
+    each = Usage(**dict.fromkeys(Usage.model_fields, 3))  # no field is forgotten
+    assert each + each == Usage(**dict.fromkeys(Usage.model_fields, 6))
 
 
 def test_records_are_frozen() -> None:

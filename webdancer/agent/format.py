@@ -277,16 +277,7 @@ def render_turn(turn: Turn) -> str:
     Raises:
         ValueError: the thought or the answer holds a tag, so that the text would not parse back.
     """
-    return render_thought(turn.thought) + render_action(turn)
-
-
-def render_thought(thought: str) -> str:
-    """The thought's block, as it stands before the action.
-
-    Raises:
-        ValueError: the thought holds a tag.
-    """
-    return f"<think>\n{_plain(thought)}\n</think>\n"
+    return f"<think>\n{_plain(turn.thought)}\n</think>\n{render_action(turn)}"
 
 
 def render_action(turn: Turn) -> str:

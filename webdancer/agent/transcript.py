@@ -16,9 +16,8 @@ from webdancer.agent.format import (
     Turn,
     break_control_tokens,
     neutralise,
-    render_action,
-    render_thought,
     render_tool_response,
+    render_turn,
 )
 from webdancer.agent.tools import render_schemas
 from webdancer.llm.prompts import Section, fill_prompt, load_prompt
@@ -122,8 +121,8 @@ def model_turn(step: Step, *, answer: str | None = None) -> ModelTurn:
         return ModelTurn(text, _THINK.sub("", text))
     call = None if step.tool is None else ToolCall(step.tool, step.arguments)
     turn = Turn(step.thought, call, answer if call is None else None)
-    action = render_action(turn)
-    return ModelTurn(render_thought(turn.thought) + action, action)
+    text = render_turn(turn)
+    return ModelTurn(text, text.partition("</think>\n")[2])  # a thought holds no tag
 
 
 def replay(
