@@ -34,6 +34,8 @@ from webdancer.web.protocol import SearchHit
 
 URL = "http://a.example/page"
 TEXT = "The Orsk Bridge was designed by Ada Lunt and opened in 1931. " * 20
+HITS = [SearchHit(f"Page {number}", f"{URL}{number}", None, TEXT[:200]) for number in range(10)]
+PAGE = Page(url=URL, title="Page", text=TEXT, fetched_at=datetime.now(UTC), content_hash="0" * 64)
 SEARCH = '<think>I search.</think>\n<tool_call>\n{"name": "search", "arguments": {"query": ["Orsk Bridge %d"]}}\n</tool_call>'
 VISIT = (  # %d is filled in turn by turn
     "<think>I read the page.</think>\n<tool_call>\n"
@@ -54,7 +56,7 @@ class SlowModel:
         self._latencies_s = latencies_s
 
     async def chat(self, messages: Sequence[Message], sampling: Sampling) -> ChatReply:
-        turn = sum(message.role == "assistant" for message in messages)
+        turn = len(messages) // 2 - 1  # system and question, then two a turn
         await asyncio.sleep(self._latencies_s[sampling.seed or 0][turn])
         return self._reply(turn, sampling)
 
@@ -74,13 +76,13 @@ class Summariser:
 
 
 class MemoryWeb:
-    """Ten results for every query, one page for every URL."""
+    """The same ten results for every query, one page for every URL."""
 
     async def search(self, query: str, *, num_results: int = 10, year: int | None = None) -> list[SearchHit]:
-        return [SearchHit(f"Page {number}", f"{URL}{number}", None, TEXT[:200]) for number in range(num_results)]
+        return HITS[:num_results]
 
     async def read(self, url: str) -> Page:
-        return Page(url=url, title="Page", text=TEXT, fetched_at=datetime.now(UTC), content_hash="0" * 64)
+        return PAGE
 
 
 async def run_ours(latencies_s: Latencies) -> None:
@@ -111,7 +113,7 @@ class BlockingModel(SlowModel):
     """The same, but its call holds the thread that makes it."""
 
     async def chat(self, messages: Sequence[Message], sampling: Sampling) -> ChatReply:
-        turn = sum(message.role == "assistant" for message in messages)
+        turn = len(messages) // 2 - 1  # system and question, then two a turn
         time.sleep(self._latencies_s[sampling.seed or 0][turn])  # noqa: ASYNC251  # that it blocks is the point
         return self._reply(turn, sampling)
 

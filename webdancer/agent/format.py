@@ -17,12 +17,12 @@ from typing import NamedTuple
 from pydantic import JsonValue
 
 from webdancer.agent.schemas import NO_EXTRA, ArgumentError, ExtraTools, UnknownToolError, check_call
-from webdancer.llm.control_tokens import ZERO_WIDTH_SPACE, part_control_tokens, token_starts
+from webdancer.llm.control_tokens import TokenStarts, part_control_tokens
 from webdancer.records import CotMode, ToolError
 
 _TAG = re.compile(r"<(/?)(think|tool_call|tool_response|answer)>")
 _CONTROL = re.compile(r"<[|｜][\w ▁.-]{1,64}[|｜]>")
-_FOREIGN = token_starts(r"(?<=<)(?=[\s/]*(?i:think|tool_call|tool_response|answer|tools)\b)")
+_FOREIGN = TokenStarts(r"[\s/]*(?i:think|tool_call|tool_response|answer|tools)\b")
 _INVENTED = re.compile(r"<\u200b?tool_response>")
 """Also as it stands in a stored thought, neutralised."""
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -97,7 +97,7 @@ def neutralise(text: str) -> str:
 
     A zero-width space parts the first character from what follows; nothing else changes, and a second pass changes nothing.
     """
-    return _FOREIGN.sub(rf"\g<0>{ZERO_WIDTH_SPACE}", text)
+    return _FOREIGN.part(text)
 
 
 def whole_characters(text: str) -> str:
@@ -289,7 +289,7 @@ def render_action(turn: Turn) -> str:
     if turn.call is not None:
         call = _ENCODER.encode({"name": turn.call.name, "arguments": turn.call.arguments})
         # A tag inside an argument would end the block: its first character is written as JSON can also write it.
-        call = _FOREIGN.sub(lambda start: f"\\u{ord(start.group()):04x}", call)
+        call = _FOREIGN.escape(call)
         return f"<tool_call>\n{call}\n</tool_call>"
     if turn.answer is None:
         raise ValueError("a turn needs a call or an answer")

@@ -39,7 +39,6 @@ from webdancer.llm.protocol import ChatModel, ChatReply, Sampling
 from webdancer.records import CotMode, Status, Step, ToolError, Trajectory, Usage
 
 OnStep = Callable[[Step], None]
-_ONE_CALL = Usage(tool_calls=1)
 _NO_MORE_CALLS = "Error: no more tool calls were possible."
 
 
@@ -118,7 +117,8 @@ class _Episode:
         self.steps: list[Step] = []
         self.answer: str | None = None
         self.detail = ""
-        self.usage = Usage()
+        self._usage = Usage()  # of the model
+        self._num_tool_calls = 0
         self._is_cut = False  # the last reply was, by a stop string
         self._has_reasoned: bool | None = None  # None: it has not replied
 
@@ -126,6 +126,11 @@ class _Episode:
     def mode(self) -> CotMode:
         """How the model thought: as it was asked to, but for one that was to reason and showed nothing of it."""
         return CotMode.SHORT if self._has_reasoned is False else self._mode
+
+    @property
+    def usage(self) -> Usage:
+        """What the model's and the tools' calls consumed."""
+        return self._usage + Usage(tool_calls=self._num_tool_calls)
 
     async def run(self) -> Status:
         """Take turns until one of them ends the episode."""
@@ -148,7 +153,7 @@ class _Episode:
             await asyncio.sleep(0)
             turn = self._parse(reply)
             if isinstance(turn, list):
-                self._add(_invalid_step(reply, turn), started)
+                self._add(_invalid_step(reply, turn, _since(started)))
                 num_invalid += 1
                 if num_invalid >= self._settings.max_invalid_turns:
                     return Status.INVALID_FORMAT
@@ -191,7 +196,7 @@ class _Episode:
             if limit.expired() or isinstance(error, TimedOut):
                 raise _OutOfTimeError from None
             raise
-        self.usage += reply.usage
+        self._usage += reply.usage
         self.num_tokens = max(self.num_tokens, reply.usage.prompt_tokens + reply.usage.completion_tokens)
         self._note_reasoning(reply)
         self._is_cut = reply.cut_at is not None
@@ -215,23 +220,24 @@ class _Episode:
         if self._on_turn is not None:
             self._on_turn(Step(thought=thought, tool=call.name, arguments=call.arguments))
         result = await self._toolbox.call(call.name, call.arguments)
-        self.usage += _ONE_CALL
+        self._num_tool_calls += 1
         step = Step(
             thought=thought,
             tool=call.name,
             arguments=call.arguments,
             observation=result.observation,
             error=result.error,
+            cut=self._is_cut,
+            seconds=_since(started),
         )
-        self._add(step, started)
+        self._add(step)
 
     def _finish(self, turn: Turn, started: float) -> None:
         """Note the turn that holds the answer."""
         self.answer = turn.answer
-        self._add(Step(thought=turn.thought), started)
+        self._add(Step(thought=turn.thought, cut=self._is_cut, seconds=_since(started)))
 
-    def _add(self, step: Step, started: float) -> None:
-        step = step.model_copy(update={"seconds": time.monotonic() - started, "cut": step.cut or self._is_cut})
+    def _add(self, step: Step) -> None:
         self.steps.append(step)
         self._transcript.add_step(step, answer=self.answer)
         if self._on_step is not None:
@@ -249,7 +255,7 @@ class _Episode:
             return limit
         turn = self._parse(reply)
         if isinstance(turn, list):
-            self._add(_invalid_step(reply, turn), started)
+            self._add(_invalid_step(reply, turn, _since(started)))
             return limit
         if turn.call is not None:
             step = Step(
@@ -258,14 +264,21 @@ class _Episode:
                 arguments=turn.call.arguments,
                 observation=_NO_MORE_CALLS,
                 error=ToolError.INVALID_FORMAT,
+                cut=self._is_cut,
+                seconds=_since(started),
             )
-            self._add(step, started)
+            self._add(step)
             return limit
         self._finish(turn, started)
         return Status.FORCED_ANSWER
 
 
-def _invalid_step(reply: ChatReply, violations: list[Violation]) -> Step:
+def _since(started: float) -> float:
+    """Seconds since that reading of the clock."""
+    return time.monotonic() - started
+
+
+def _invalid_step(reply: ChatReply, violations: list[Violation], seconds: float) -> Step:
     """The step of a turn that breaks the format: kept raw, answered by an error that names the violations."""
     if reply.finish == "length":
         first = violations[0]
@@ -275,7 +288,8 @@ def _invalid_step(reply: ChatReply, violations: list[Violation]) -> Step:
         observation=describe_violations(violations),
         error=TOOL_ERRORS.get(violations[0].kind, ToolError.INVALID_FORMAT),
         raw=reply.content,
-        cut=reply.finish == "length",
+        cut=reply.finish == "length" or reply.cut_at is not None,
+        seconds=seconds,
     )
 
 

@@ -172,9 +172,9 @@ class Toolbox:
         try:
             call = check_call(name, arguments, self.extra)
         except UnknownToolError as error:
-            return ToolResult(f"Error: {neutralise(_line(str(error)))}", ToolError.UNKNOWN_TOOL)
+            return ToolResult(f"Error: {neutralise(one_line(str(error)))}", ToolError.UNKNOWN_TOOL)
         except ArgumentError as error:
-            return ToolResult(f"Error: {neutralise(_line(f'{name}: {error}'))}", ToolError.INVALID_ARGUMENTS)
+            return ToolResult(f"Error: {neutralise(one_line(f'{name}: {error}'))}", ToolError.INVALID_ARGUMENTS)
         if isinstance(call, ExtraCall):
             result = await self._guarded(name, lambda _: self._run_extra(call))
         elif isinstance(call, SearchCall):
@@ -209,16 +209,15 @@ class Toolbox:
 
     async def _guarded(self, item: str, run: Callable[[str], Awaitable[ToolResult]]) -> ToolResult:
         """Run one query, URL or other call; the tool's failures and its time limit become observations."""
-        shown = neutralise(_line(item)[:200])
         try:
             async with asyncio.timeout(self._settings.tool_timeout_s):
                 return await run(item)
         except ToolFailure as error:
             kind = ToolError.PAGE_NOT_FOUND if isinstance(error, PageNotFound) else ToolError.TOOL_FAILED
-            return ToolResult(f"Error: {shown}: {neutralise(_line(str(error)))}", kind)
+            return ToolResult(f"Error: {_shown(item)}: {neutralise(one_line(str(error)))}", kind)
         except TimeoutError:
             limit = self._settings.tool_timeout_s
-            return ToolResult(f"Error: {shown}: no result within {limit:g} s", ToolError.TOOL_TIMEOUT)
+            return ToolResult(f"Error: {_shown(item)}: no result within {limit:g} s", ToolError.TOOL_TIMEOUT)
 
     async def _run_search(self, query: str, year: int | None) -> ToolResult:
         hits = await self.search(query, year=year)
@@ -252,20 +251,20 @@ def format_hits(query: str, hits: Sequence[SearchHit]) -> str:
     noun = "result" if len(hits) == 1 else "results"
     entries = []
     for number, hit in enumerate(hits, 1):
-        lines = [f"{number}. [{_line(hit.title)}]({_line(hit.url)})"]
+        entry = f"{number}. [{one_line(hit.title)}]({one_line(hit.url)})"
         if hit.published is not None:
-            lines.append(f"Date: {hit.published.isoformat()}")
-        lines.append(_snippet_line(hit.snippet))
-        entries.append("\n".join(line for line in lines if line))
-    return "\n\n".join(
-        [f'A search for "{_line(query)}" found {len(hits)} {noun}:', "## Web Results\n" + "\n\n".join(entries)]
-    )
+            entry += f"\nDate: {hit.published.isoformat()}"
+        if snippet := _snippet_line(hit.snippet):
+            entry += f"\n{snippet}"
+        entries.append(entry)
+    head = f'A search for "{one_line(query)}" found {len(hits)} {noun}:\n\n## Web Results\n'
+    return head + "\n\n".join(entries)
 
 
 def format_report(url: str, goal: str, evidence: str, summary: str) -> str:
     """The observation of one visited page, in the shape of the release."""
-    head = f'What {_line(url)} says about the goal "{_line(goal)}":'
-    return f"{head}\n\nEvidence in page:\n{_quoted(evidence)}\n\nSummary:\n{_quoted(_line(summary))}"
+    head = f'What {one_line(url)} says about the goal "{one_line(goal)}":'
+    return f"{head}\n\nEvidence in page:\n{_quoted(evidence)}\n\nSummary:\n{_quoted(one_line(summary))}"
 
 
 def format_hits_brief(hits: Sequence[SearchHit]) -> str:
@@ -273,7 +272,7 @@ def format_hits_brief(hits: Sequence[SearchHit]) -> str:
     lines = [
         line
         for number, hit in enumerate(hits, 1)
-        for line in (f"{number}. [{_line(hit.title)}]({_line(hit.url)})", _snippet_line(hit.snippet))
+        for line in (f"{number}. [{one_line(hit.title)}]({one_line(hit.url)})", _snippet_line(hit.snippet))
         if line
     ]
     return "\n".join(["Results:", *(lines or ["none"])])
@@ -288,7 +287,12 @@ def format_report_brief(evidence: str, summary: str, *, keep_short: bool = False
     told = _quoted(evidence)
     if len(told.splitlines()) <= _MAX_SUMMED_UP_LINES and not keep_short:
         told = ""
-    return (f"Evidence:\n{told}\n" if told else "") + f"Summary: {_line(summary)}"
+    return (f"Evidence:\n{told}\n" if told else "") + f"Summary: {one_line(summary)}"
+
+
+def _shown(item: str) -> str:
+    """A query, URL or tool's name as an error names it."""
+    return neutralise(one_line(item)[:200])
 
 
 def _one_part(observation: str) -> str:
@@ -304,13 +308,8 @@ def _quoted(text: str) -> str:
 
 def _snippet_line(snippet: str) -> str:
     """A snippet on one line, which looks neither like a heading nor like a further result or its date."""
-    line = _line(snippet)
+    line = one_line(snippet)
     return f"> {line}" if _LOOKS_OURS.match(line) else line
-
-
-def _line(text: str) -> str:
-    """The text on one line."""
-    return " ".join(text.split())
 
 
 def render_schemas(schemas: Sequence[dict[str, JsonValue]]) -> str:

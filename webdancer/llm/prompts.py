@@ -11,10 +11,10 @@ from functools import cache
 from importlib import resources
 
 from webdancer.errors import PromptError
-from webdancer.llm.control_tokens import ZERO_WIDTH_SPACE, token_starts
+from webdancer.llm.control_tokens import TokenStarts
 
 _FIELD = re.compile(r"\{\{(\w+)\}\}")
-_READABLE = token_starts(r"(?<=<)(?=[A-Za-z_]|[\s/]*/\s*[A-Za-z_]|\s+[A-Za-z_]+\s*>|[\s/]*\Z)")
+_READABLE = TokenStarts(r"[A-Za-z_]|[\s/]*/\s*[A-Za-z_]|\s+[A-Za-z_]+\s*>|[\s/]*\Z")
 """Before what a model may take for a tag (also `< / page >`, and one that goes on in the next field), or a server for a control
 token."""
 
@@ -60,11 +60,13 @@ def _split_prompt(name: str) -> list[str]:
 
 def quote_data(text: str) -> str:
     """Text from outside made safe for a section: a zero-width space behind the first character of tags and control tokens."""
-    return _READABLE.sub(rf"\g<0>{ZERO_WIDTH_SPACE}", text)
+    return _READABLE.part(text)
 
 
 def one_line(text: str) -> str:
     """The text without line breaks, for what stands behind `url:` or `title:`: no further line can be forged there."""
+    if text.isprintable() and "  " not in text and text == text.strip():  # as nearly always, and told twice as fast
+        return text
     return " ".join(text.split())
 
 

@@ -20,7 +20,7 @@ M = TypeVar("M", bound=BaseModel)
 
 _THOUGHT = re.compile(r"^.*</think(?:ing)?>", re.DOTALL)
 _OBJECT_START = re.compile(r"\{(?=\s*[\"}])")
-_STRING_OR_BRACE = re.compile(r'"(?:[^"\\]|\\.)*"|[{}"]', re.DOTALL)
+_STRING_OR_BRACE = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}"]', re.DOTALL)
 
 
 class MalformedReply(ModelError):
@@ -118,7 +118,7 @@ def _objects(text: str) -> Iterator[str]:
 def _validated(span: str, schema: type[M]) -> M:
     try:
         # Line breaks inside strings are what models get wrong most often, and their meaning is plain: let them pass.
-        value = json.loads(span, strict=False, parse_constant=_refuse_constant)
+        value = _DECODER.decode(span)
     except json.JSONDecodeError as error:
         near = " ".join(span[max(0, error.pos - 20) : error.pos + 20].split())
         raise UnusableReply(f"Its JSON is not valid: {error.msg} near `{near}`.") from None
@@ -136,3 +136,6 @@ def _validated(span: str, schema: type[M]) -> M:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON value")
+
+
+_DECODER = json.JSONDecoder(strict=False, parse_constant=_refuse_constant)
