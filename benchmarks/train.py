@@ -6,7 +6,7 @@
 Takes a run folder that has been through the stage `sample` (better `sft`, for a checkpoint; without one, a policy is first
 fine-tuned for two epochs, so that it writes valid calls). Every side runs in a process of its own, one after the other, with
 the same number of threads, the same malloc (tcmalloc or jemalloc where there is one), the same room for oneDNN's programs (more
-than torch's own, see `webdancer.train`), the same checkpoint and bfloat16 arithmetic.
+than torch's own, see `webdancer.train`) and the same checkpoint; each computes in what is fastest on the processor.
 
 SFT: one epoch over the run's trajectories, masked loss, as many tokens per optimizer step; padding is not counted. TRL gets the
 token ids and labels ready-made. DAPO: the same questions, rollouts and optimizer steps per batch of rollouts, all groups
@@ -45,7 +45,7 @@ START: Json = {"precision": "autocast", "attention": "sdpa", "compile": False}
 SFT_START = {**START, "layout": "padded", "pad_to_multiple_of": "auto", "rows": 4}
 SFT_VARIED: list[list[Json]] = [
     [{"attention": "eager"}],
-    [{"precision": "bf16 weights"}],
+    [{"precision": "bf16 weights"}, {"precision": "float32"}],
     [{"pad_to_multiple_of": 64}],
     [{"rows": 1}, {"rows": 2}, {"rows": 8}],
     [{"layout": "padding-free", "rows": 2}, {"layout": "padding-free", "rows": 4}, {"layout": "packed", "rows": 1}],
@@ -54,7 +54,7 @@ SFT_VARIED: list[list[Json]] = [
 DAPO_START = {**START, "rows": 16, "generation": "generate"}
 DAPO_VARIED: list[list[Json]] = [
     [{"attention": "eager"}],
-    [{"precision": "bf16 weights"}],
+    [{"precision": "bf16 weights"}, {"precision": "float32"}],
     [{"rows": 4}, {"rows": 8}],
     [{"compile": True}],
     [{"generation": "continuous batching"}],

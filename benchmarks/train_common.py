@@ -38,7 +38,7 @@ def config_of(run: Path) -> Config:
 
 
 def open_peer_model(path: Path, setting: Json) -> PreTrainedModel:
-    """The peer's model: float32 weights under bfloat16 autocast, or bfloat16 weights."""
+    """The peer's model: float32 weights, under bfloat16 autocast or not, or bfloat16 weights."""
     dtype = torch.bfloat16 if setting["precision"] == "bf16 weights" else torch.float32
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         path, dtype=dtype, attn_implementation=setting["attention"]

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -286,6 +287,23 @@ def test_base_that_is_nowhere(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"holds no config\.json"):
         resolve_base(str(tmp_path))
     assert resolve_base(str(toy_base(tmp_path / "base"))) == tmp_path / "base"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "capabilities", "expected"),
+    [
+        ("auto", {"avx2": True, "avx512_f": True, "avx512_bf16": True}, torch.bfloat16),
+        ("auto", {"avx2": True, "avx512_f": True, "avx512_bf16": False}, torch.float32),
+        ("auto", {"neon": True, "bf16": True}, torch.float32),
+        ("bfloat16", {"avx2": True}, torch.bfloat16),
+        ("float32", {"avx512_bf16": True}, torch.float32),
+    ],
+)
+def test_bfloat16_only_where_the_processor_multiplies_it(
+    monkeypatch: pytest.MonkeyPatch, dtype: Any, capabilities: dict[str, bool], expected: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert model_module.dtype_of(PolicySettings(device="cpu", dtype=dtype)) == expected
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has the device")

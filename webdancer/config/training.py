@@ -36,8 +36,9 @@ class PolicySettings(Settings):
     """`tiny` for the checkpoint that ships with the package, or a Hugging Face folder or name. `none`: no policy is trained,
     the stages sft and rl do nothing, and only the other systems are evaluated."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    """Of the computation; the trained weights and the optimizer are float32."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the computation; the trained weights and the optimizer are float32. `auto` is bfloat16 on CUDA and on processors with
+    instructions for it (AVX512_BF16, AMX), else float32: without them bfloat16 is many times slower."""
     num_threads: int | None = Field(None, ge=1)
     """CPU threads; None takes torch's own number."""
     max_context: int = Field(2048, ge=64)

@@ -24,7 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from webdancer.config import PolicySettings, RlSettings, SftSettings
 from webdancer.train.batches import Batch
-from webdancer.train.model import load_model, new_accelerator, save_checkpoint, token_logprobs
+from webdancer.train.model import dtype_of, load_model, new_accelerator, save_checkpoint, token_logprobs
 from webdancer.train.sharding import ShardedModel, wants_shards
 
 
@@ -56,7 +56,7 @@ def open_learner(
     return Learner(
         load_model(base, tokenizer, policy),
         accelerator,
-        dtype=getattr(torch, policy.dtype),
+        dtype=dtype_of(policy),
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
         embedding_rate_share=policy.embedding_rate_share,

@@ -73,6 +73,18 @@ def device_of(policy: PolicySettings) -> torch.device:
     return torch.device(policy.device)
 
 
+def dtype_of(policy: PolicySettings) -> torch.dtype:
+    """What the policy computes in; `auto` is bfloat16 on CUDA and on processors with instructions for it, else float32.
+
+    Raises:
+        ConfigError: as `device_of`.
+    """
+    if policy.dtype != "auto":
+        return cast(torch.dtype, getattr(torch, policy.dtype))
+    fast = device_of(policy).type == "cuda" or torch.cpu.get_capabilities().get("avx512_bf16", False)  # AMX implies it
+    return torch.bfloat16 if fast else torch.float32
+
+
 def new_accelerator(policy: PolicySettings) -> Accelerator:
     """An accelerator whose processes wait for the slowest one's episodes; torch gives up after ten minutes by itself."""
     waits = InitProcessGroupKwargs(timeout=timedelta(hours=6))

@@ -18,7 +18,7 @@ from webdancer.records import Usage
 from webdancer.synth.seeds import derive_seed
 from webdancer.train.engine import TorchEngine
 from webdancer.train.generation import Engine, TokenSampling, TrainableEngine
-from webdancer.train.model import device_of, open_weights
+from webdancer.train.model import device_of, dtype_of, open_weights
 from webdancer.train.sampler import turn_seed
 from webdancer.train.tokens import ChatTokens, EpisodeTokens
 
@@ -144,7 +144,7 @@ def new_engine(
         stop_ids=tokens.stop_ids,
         max_context=settings.max_context,
         max_batch=settings.max_batch,
-        dtype=getattr(torch, settings.dtype),
+        dtype=dtype_of(settings),
         device=device,
         deterministic=deterministic,
     )
@@ -164,7 +164,7 @@ class Policy(EnginePolicy):
         if settings.num_threads is not None:
             torch.set_num_threads(settings.num_threads)
         device, tokens = device_of(settings), ChatTokens.load(path)
-        model = open_weights(Path(path), tokens.tokenizer, dtype=getattr(torch, settings.dtype))
+        model = open_weights(Path(path), tokens.tokenizer, dtype=dtype_of(settings))
         self.engine = new_engine(model, tokens, settings, device=device)
         super().__init__(self.engine, tokens, name=str(path))
 
