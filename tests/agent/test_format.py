@@ -238,6 +238,19 @@ def test_what_is_rendered_parses_back(turn, mode):
     assert parse_turn(render_turn(turn), mode=mode) == turn
 
 
+@given(
+    st.lists(
+        st.sampled_from(["<", "[", "]", "｜", "/", "|", "e~[", "~b[", "~!b[", "INST]", "DSML｜", "s>", "think>"]),
+        max_size=8,
+    )
+)
+def test_no_argument_of_a_rendered_call_holds_a_token(parts):
+    turn = Turn("t", ToolCall("search", {"query": ["q" + "".join(parts)]}))
+    call = render_action(turn).removeprefix("<tool_call>").removesuffix("</tool_call>")
+    assert neutralise(call) == call
+    assert parse_turn(render_turn(turn), mode=CotMode.SHORT) == turn
+
+
 @given(TAGGY, st.sampled_from(CotMode), st.none() | TAGGY)
 def test_any_text_is_a_turn_that_renders_and_parses_back_or_has_violations(text, mode, reasoning):
     turn = parse_turn(text, mode=mode, reasoning=reasoning)

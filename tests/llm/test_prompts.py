@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from webdancer.errors import PromptError
-from webdancer.llm.prompts import Section, fill_prompt, format_pages, load_prompt, quote_data
+from webdancer.llm.prompts import Section, fill_prompt, format_pages, load_prompt, one_line, quote_data
 
 ROLES = {
     "agent": "agent",
@@ -104,6 +104,11 @@ def test_a_closing_tag_with_spaces_is_parted_too(tag: str) -> None:
 
 def test_a_tag_split_over_title_and_text_is_parted() -> None:
     assert "title: a<\u200b\n\n/page>" in fill_prompt("summariser", goal="g", url="u", title="a<", text="/page>")
+
+
+@given(st.text(st.sampled_from(" a桥\n\t\r\x0b\x1c\x85\xa0\u2003\u2028\u200b"), max_size=8) | st.text(max_size=20))
+def test_one_line_is_the_words_and_single_spaces(text: str) -> None:
+    assert one_line(text) == " ".join(text.split())
 
 
 @pytest.mark.parametrize("text", ["a < b", "[image]", "[args]", "x[0] = y[1]", "江城大桥｜旅游", "2 <3", "a ]~ b"])

@@ -64,7 +64,7 @@ def quote_data(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """The text without line breaks, for what stands behind `url:` or `title:`: no further line can be forged there."""
+    """The text on one line, so that no further line can be forged: behind `url:` or `title:`, in an observation's own lines."""
     if text.isprintable() and "  " not in text and text == text.strip():  # as nearly always, and told twice as fast
         return text
     return " ".join(text.split())
