@@ -4,6 +4,7 @@ Models wrap JSON in prose, code fences and thoughts. What is looked for is the o
 does, or several that differ do, the model is told what was wrong and asked again.
 """
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator
@@ -116,6 +117,8 @@ def _objects(text: str) -> Iterator[str]:
 
 
 def _validated(span: str, schema: type[M]) -> M:
+    with contextlib.suppress(ValidationError):  # else it is looked at with more care
+        return schema.model_validate_json(span)
     try:
         # Line breaks inside strings are what models get wrong most often, and their meaning is plain: let them pass.
         value = _DECODER.decode(span)
