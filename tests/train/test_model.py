@@ -133,7 +133,7 @@ def test_gradient_checkpointing_changes_no_number(tmp_path: Path, lora_rank: int
     assert gradients[0].keys() == gradients[1].keys()
     assert all(("lora_" in name) == (lora_rank > 0) for name in gradients[0])
     for name, gradient in gradients[0].items():
-        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-4, atol=1e-6)
+        assert (gradients[1][name] - gradient).norm() <= 1e-5 * gradient.norm()  # by another forward pass
     assert any(gradient.abs().sum() > 0 for gradient in gradients[0].values())
 
 

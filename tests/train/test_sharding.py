@@ -23,6 +23,8 @@ from webdancer.train.sft_data import plan_steps, split_examples
 from webdancer.train.sharding import ShardedModel, wants_shards
 
 ROOT = Path(__file__).parents[2]
+ROUNDING = 3e-5
+"""By which weights may differ: one process computes by a forward pass of ours, shards by that of transformers."""
 
 
 def weights_of(out: Path) -> dict[str, torch.Tensor]:
@@ -56,7 +58,7 @@ class TestSupervisedFineTuning:
     def test_three_steps_with_uneven_shares_are_those_of_one_process(self, trainings: tuple[Path, Path, str]) -> None:
         one, two, _ = trainings
         expected, found = weights_of(one / "whole"), weights_of(two / "whole")
-        assert largest_difference(expected, found) < 1e-5
+        assert largest_difference(expected, found) < ROUNDING
         for left, right in zip(curve_of(one / "whole"), curve_of(two / "whole"), strict=True):
             assert right == pytest.approx(left, rel=1e-5)
         base = load_file(one.parent / "base" / "model.safetensors")
@@ -80,7 +82,7 @@ class TestSupervisedFineTuning:
     def test_resumed_training_ends_with_the_same_weights(self, trainings: tuple[Path, Path, str]) -> None:
         _, two, _ = trainings
         for name in ("resumed", "from_replica"):
-            bound = 0.0 if name == "resumed" else 1e-5
+            bound = 0.0 if name == "resumed" else ROUNDING
             assert largest_difference(weights_of(two / "whole"), weights_of(two / name)) <= bound
             assert len(curve_of(two / name)) == 3
 
@@ -93,7 +95,7 @@ class TestSupervisedFineTuning:
             difference = torch.cat([(expected[key] - found[key]).abs().flatten() for key in expected])
             assert difference.mean() < 5e-5
             for left, right in zip(curve_of(one / name), curve_of(two / name), strict=True):
-                assert right == pytest.approx(left, rel=2e-3)
+                assert right == pytest.approx(left, rel=1e-2)  # the passes round differently
         adapters = [load_file(out / "lora" / "adapter" / "adapter_model.safetensors") for out in (one, two)]
         assert adapters[0].keys() == adapters[1].keys()
 
@@ -138,7 +140,7 @@ def test_an_update_of_the_policy_is_that_of_one_process(tmp_path: Path, monkeypa
     run_processes(script, str(tmp_path), num_processes=2)
     first, second = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     assert first["metrics"] == second["metrics"] == pytest.approx(metrics, rel=1e-5, abs=1e-7)
-    assert largest_difference(weights, first["weights"]) < 1e-5
+    assert largest_difference(weights, first["weights"]) < ROUNDING
     assert largest_difference(weights, dict(toy_model().named_parameters())) > 1e-3
     assert second["weights"] == {}
     for whole in (first["whole"], second["whole"]):  # each engine gets all of the weights

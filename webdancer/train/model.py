@@ -31,6 +31,7 @@ from transformers.utils import logging as hf_logging
 
 from webdancer.config import PolicySettings
 from webdancer.errors import ConfigError
+from webdancer.train import cpu_forward
 from webdancer.train.batches import ROUND, Batch
 from webdancer.train.chat_layout import TURN_END
 
@@ -136,10 +137,12 @@ def token_logprobs(model: nn.Module, batch: Batch, *, temperature: float = 1.0) 
         temperature: the logits are divided by it, as in sampling.
     """
     causal: Any = model
-    # Neither mask nor positions are given: causal attention over right-padded rows needs none, and its kernel is fastest.
-    hidden = causal.get_decoder()(input_ids=batch.token_ids, use_cache=False).last_hidden_state  # [B, T, H]
-    # Position t-1 predicts token t.
-    selected = hidden[:, :-1][batch.mask[:, 1:]]  # [N, H]
+    if cpu_forward.can_run(model, batch):
+        selected = cpu_forward.hidden_states(causal, batch)  # [N, H]
+    else:
+        # Neither mask nor positions are given: causal attention over right-padded rows needs none, and its kernel is fastest.
+        hidden = causal.get_decoder()(input_ids=batch.token_ids, use_cache=False).last_hidden_state  # [B, T, H]
+        selected = hidden[:, :-1][batch.mask[:, 1:]]  # position t-1 predicts token t
     targets = batch.token_ids[batch.mask]  # [N]
     head = _Head(causal, temperature=temperature)
     rows = max(1, _MAX_LOGITS // causal.config.get_text_config().vocab_size)
@@ -167,10 +170,13 @@ class _Head:
 
 def _as_the_model_scales(logits: Tensor, config: object) -> Tensor:
     """What some families do to the logits after the head: Cohere multiplies, Granite divides, Gemma squashes."""
-    logits = logits * float(getattr(config, "logit_scale", None) or 1.0)
-    logits = logits / float(getattr(config, "logits_scaling", None) or 1.0)
-    cap = getattr(config, "final_logit_softcapping", None)
-    return cap * torch.tanh(logits / cap) if cap else logits
+    if scale := getattr(config, "logit_scale", None):
+        logits = logits * scale
+    if scaling := getattr(config, "logits_scaling", None):
+        logits = logits / scaling
+    if cap := getattr(config, "final_logit_softcapping", None):
+        logits = cap * torch.tanh(logits / cap)
+    return logits
 
 
 def cosine_share(step: int, *, num_steps: int, warmup_steps: int, min_share: float) -> float:
