@@ -17,14 +17,13 @@ from tests.train.rl_bandit import cold_start, metrics_of
 from tests.train.rl_toys import run_processes, toy_model, toy_samples
 from tests.train.test_update import REWARDS, largest_difference, one_update
 from webdancer.errors import ConfigError
+from webdancer.train import cpu_forward
 from webdancer.train.batches import micro_batches, share_out
 from webdancer.train.checkpoint import read_state
 from webdancer.train.sft_data import plan_steps, split_examples
 from webdancer.train.sharding import ShardedModel, wants_shards
 
 ROOT = Path(__file__).parents[2]
-ROUNDING = 3e-5
-"""By which weights may differ: one process computes by a forward pass of ours, shards by that of transformers."""
 
 
 def weights_of(out: Path) -> dict[str, torch.Tensor]:
@@ -36,16 +35,23 @@ def weights_of(out: Path) -> dict[str, torch.Tensor]:
     return weights
 
 
+def as_shards_compute(patch: pytest.MonkeyPatch) -> None:
+    """By the forward pass of transformers."""
+    patch.setattr(cpu_forward, "can_run", lambda model, batch: False)
+
+
 @pytest.fixture(scope="module")
 def trainings(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
     """The same trainings in one process and, with the configuration that ships, in two; what the two said."""
     out = tmp_path_factory.mktemp("sharded")
     base, one, two = toy_base(out / "base"), out / "one", out / "two"
-    train(base, one / "whole", FP32)
-    train(base, one / "bfloat16", BF16)
-    train(base, one / "lora", LORA)
-    with pytest.raises(BreakOffError):
-        train(base, two / "from_replica", FP32, on_progress=break_off)
+    with pytest.MonkeyPatch.context() as patch:
+        as_shards_compute(patch)
+        train(base, one / "whole", FP32)
+        train(base, one / "bfloat16", BF16)
+        train(base, one / "lora", LORA)
+        with pytest.raises(BreakOffError):
+            train(base, two / "from_replica", FP32, on_progress=break_off)
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(ROOT / "configs/fsdp.yaml")]
     command += ["--num_processes", "2", "--main_process_port", "0", str(ROOT / "tests/train/sharded_run.py")]
     launched = subprocess.run([*command, str(base), str(two)], env=ENVIRONMENT, capture_output=True, text=True)
@@ -58,7 +64,7 @@ class TestSupervisedFineTuning:
     def test_three_steps_with_uneven_shares_are_those_of_one_process(self, trainings: tuple[Path, Path, str]) -> None:
         one, two, _ = trainings
         expected, found = weights_of(one / "whole"), weights_of(two / "whole")
-        assert largest_difference(expected, found) < ROUNDING
+        assert largest_difference(expected, found) < 1e-5
         for left, right in zip(curve_of(one / "whole"), curve_of(two / "whole"), strict=True):
             assert right == pytest.approx(left, rel=1e-5)
         base = load_file(one.parent / "base" / "model.safetensors")
@@ -82,7 +88,7 @@ class TestSupervisedFineTuning:
     def test_resumed_training_ends_with_the_same_weights(self, trainings: tuple[Path, Path, str]) -> None:
         _, two, _ = trainings
         for name in ("resumed", "from_replica"):
-            bound = 0.0 if name == "resumed" else ROUNDING
+            bound = 0.0 if name == "resumed" else 1e-5
             assert largest_difference(weights_of(two / "whole"), weights_of(two / name)) <= bound
             assert len(curve_of(two / name)) == 3
 
@@ -95,7 +101,7 @@ class TestSupervisedFineTuning:
             difference = torch.cat([(expected[key] - found[key]).abs().flatten() for key in expected])
             assert difference.mean() < 5e-5
             for left, right in zip(curve_of(one / name), curve_of(two / name), strict=True):
-                assert right == pytest.approx(left, rel=1e-2)  # the passes round differently
+                assert right == pytest.approx(left, rel=2e-3)
         adapters = [load_file(out / "lora" / "adapter" / "adapter_model.safetensors") for out in (one, two)]
         assert adapters[0].keys() == adapters[1].keys()
 
@@ -133,6 +139,7 @@ def launch_sharded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_update_of_the_policy_is_that_of_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps of group 0 and of groups 1 and 2; the first process has nothing of the first step and group 2 of the second."""
     samples = toy_samples(REWARDS)
+    as_shards_compute(monkeypatch)
     metrics, weights = one_update([samples[:3], samples[3:]], Accelerator(cpu=True))
     script = tmp_path / "script.py"
     script.write_text(_UPDATE)
@@ -140,7 +147,7 @@ def test_an_update_of_the_policy_is_that_of_one_process(tmp_path: Path, monkeypa
     run_processes(script, str(tmp_path), num_processes=2)
     first, second = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     assert first["metrics"] == second["metrics"] == pytest.approx(metrics, rel=1e-5, abs=1e-7)
-    assert largest_difference(weights, first["weights"]) < ROUNDING
+    assert largest_difference(weights, first["weights"]) < 1e-5
     assert largest_difference(weights, dict(toy_model().named_parameters())) > 1e-3
     assert second["weights"] == {}
     for whole in (first["whole"], second["whole"]):  # each engine gets all of the weights

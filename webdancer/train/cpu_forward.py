@@ -1,8 +1,14 @@
 """The forward pass of training on CPUs, for Qwen2 and Qwen3 (paper, section 3.3: the loss is of the policy's own tokens alone).
 
-The same numbers as transformers' but for rounding, in half the time: norms, rotation and attention each as one function with
-a backward pass of its own, which read and write memory fewer times, and the last layer only where a token of the policy is
-predicted, a third of the positions.
+It gives the numbers of transformers but for rounding (in bfloat16 its errors are those of transformers with `eager` attention),
+and takes less time: norms, rotation and attention are functions with a backward pass of their own, which read and write memory
+fewer times, and behind the keys and values of the last layer it goes on only where a token of the policy is predicted.
+
+One row of tokens, of which the policy wrote those at 2, 3 and 5, and one of which it wrote that at 1:
+
+    mask     0 0 1 1 0 1 | 0 1 0 0 0 0
+    predicts 0 1 1 0 1 0 | 1 0 0 0 0 0       position t-1 predicts token t
+    chosen   1 2 4       | 0 1 2             as many in each row; here two too many in the second, which are dropped at the end
 """
 
 from collections.abc import Callable, Sequence
@@ -15,24 +21,36 @@ from torch.autograd.function import once_differentiable
 from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedModel, Qwen2ForCausalLM, Qwen3ForCausalLM
 
-from webdancer.train.attention import Block, attend, blocks_of
+from webdancer.train.attention import QueryBlock, attend, query_blocks
 from webdancer.train.batches import ROUND, Batch
 
-_MAX_SCORES = 1 << 26
-"""Of one layer, masked ones too: in bfloat16 64 MB of them are kept for the backward pass. Longer batches go to transformers."""
+_MAX_KEPT_BYTES = 1 << 30
+"""Of attention's probabilities, in all layers together. Torch's attention, which keeps none, takes batches with more."""
 
 
 def can_run(model: nn.Module, batch: Batch) -> bool:
-    """Whether `hidden_states` is made for the model and the batch; adapters, shards, checkpointing and windows are not."""
+    """Whether `hidden_states` is made for the model and the batch.
+
+    It is not for other families and variants, for adapters, shards, checkpointed activations, or another device than the CPU.
+    """
     if type(model) not in (Qwen2ForCausalLM, Qwen3ForCausalLM) or batch.token_ids.device.type != "cpu":
         return False
-    config: Any = model.config
-    rows, length = batch.token_ids.shape
-    if any(isinstance(module, FSDPModule) for module in model.modules()):
-        return False
-    if config.hidden_act != "silu" or config.attention_dropout or "sliding_attention" in config.layer_types:
-        return False
-    return not model.is_activation_checkpointing and rows * config.num_attention_heads * length**2 <= _MAX_SCORES
+    causal: Any = model
+    config, layers = causal.config, causal.model.layers
+    is_plain = (
+        config.hidden_act == "silu"
+        and not config.attention_dropout
+        and getattr(config, "is_causal", True)
+        and set(config.layer_types) == {"full_attention"}
+    )
+    attentions = [layer.self_attn for layer in layers]
+    projections = [projection for each in attentions for projection in (each.q_proj, each.k_proj, each.v_proj)]
+    return (
+        is_plain
+        and not causal.is_activation_checkpointing
+        and not any(isinstance(layer, FSDPModule) for layer in layers)
+        and all(type(projection) is nn.Linear for projection in projections)
+    )
 
 
 class _Shared(NamedTuple):
@@ -46,117 +64,153 @@ class _Shared(NamedTuple):
     head_dim: int
 
 
+class _Chosen(NamedTuple):
+    """The positions at which the last layer goes on."""
+
+    rows: Tensor  # [B, 1]
+    positions: Tensor  # [B, n]
+    is_wanted: Tensor  # [B, n]; False where a row has fewer
+
+    @classmethod
+    def of(cls, mask: Tensor) -> "_Chosen":
+        predicts = mask.roll(-1, 1)  # a first token is nobody's
+        counts = predicts.sum(1, keepdim=True)
+        num = min(mask.shape[1], -(-int(counts.max()) // ROUND) * ROUND)
+        positions = predicts.sort(dim=1, descending=True, stable=True).indices[:, :num]
+        return cls(torch.arange(len(mask))[:, None], positions, torch.arange(num) < counts)
+
+
 def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """[N, hidden] behind the last norm, where each of the batch's masked tokens is predicted, row by row."""
+    """[N, hidden] behind the last norm, where the batch's masked tokens are predicted, row by row."""
     body: Any = model.model
     config: Any = model.config
-    length = batch.token_ids.shape[1]
+    num_rows, length = batch.token_ids.shape
     x = body.embed_tokens(batch.token_ids)  # [B, T, hidden]
     positions = torch.arange(length)[None]
     cos, sin = body.rotary_emb(x, positions)
-    first = body.layers[0].self_attn
-    heads = config.num_attention_heads, config.num_key_value_heads, first.head_dim
-    shared = _Shared(cos[0], sin[0], config.rms_norm_eps, *heads)
-    blocks = blocks_of(positions, num_keys=length, dtype=x.dtype, multiple_of=ROUND)
     *layers, last = body.layers
+    shared = _Shared(
+        cos=cos[0],
+        sin=sin[0],
+        eps=config.rms_norm_eps,
+        num_heads=config.num_attention_heads,
+        num_kv_heads=config.num_key_value_heads,
+        head_dim=last.self_attn.head_dim,
+    )
+    num_bytes = num_rows * shared.num_heads * length * x.element_size()  # of a query's probabilities
+    blocks = None
+    if len(body.layers) * num_bytes * length <= _MAX_KEPT_BYTES and not _torch_attends_better(x.dtype):
+        blocks = query_blocks(positions, num_keys=length, dtype=x.dtype)
     for layer in layers:
         x = x + layer.self_attn.o_proj(_attention(layer, x, shared, blocks))
         x = x + _feed_forward(layer, x, shared.eps)
-    # Position t-1 predicts token t. Rows with fewer such positions than the longest get others, which are dropped in the end.
-    predicts = batch.mask.roll(-1, 1)
-    counts = predicts.sum(1)
-    most = min(length, -(-int(counts.max()) // ROUND) * ROUND)
-    chosen = predicts.sort(dim=1, descending=True, stable=True).indices[:, :most]  # [B, n]
-    blocks = blocks_of(chosen, num_keys=length, dtype=x.dtype, multiple_of=ROUND)
-    rows = torch.arange(len(x))[:, None]
-    mixed = _attention(last, x, shared, blocks, (rows, chosen))
-    x = x[rows, chosen] + last.self_attn.o_proj(mixed)
+    chosen = _Chosen.of(batch.mask)
+    blocks = None
+    if num_bytes * chosen.positions.shape[1] <= _MAX_KEPT_BYTES:
+        blocks = query_blocks(chosen.positions, num_keys=length, dtype=x.dtype)
+    attended = _attention(last, x, shared, blocks, chosen)
+    x = x[chosen.rows, chosen.positions] + last.self_attn.o_proj(attended)
     x = x + _feed_forward(last, x, shared.eps)
-    return _rms_norm(x[torch.arange(most) < counts[:, None]], body.norm.weight, shared.eps)
+    return _rms_norm(x[chosen.is_wanted], body.norm.weight, shared.eps)
+
+
+def _torch_attends_better(dtype: torch.dtype) -> bool:
+    """Torch's attention is made for AMX, and as fast as ours in float32; without AMX ours takes half its time in bfloat16."""
+    return dtype != torch.bfloat16 or bool(torch.cpu.get_capabilities().get("amx_tile", False))
 
 
 def _attention(
-    layer: Any, x: Tensor, shared: _Shared, blocks: Sequence[Block], chosen: tuple[Tensor, Tensor] | None = None
+    layer: Any, x: Tensor, shared: _Shared, blocks: Sequence[QueryBlock] | None, chosen: _Chosen | None = None
 ) -> Tensor:
-    """What the heads read [B, n, H d], at all positions of x [B, T, hidden] or at the chosen ones."""
-    part = layer.self_attn
-    projections = (part.q_proj, part.k_proj, part.v_proj)
+    """What the heads read [B, n, H d], at all positions of x [B, T, hidden] or at the chosen ones.
+
+    Args:
+        blocks: of the queries; None for torch's attention.
+    """
+    attention = layer.self_attn
+    projections = (attention.q_proj, attention.k_proj, attention.v_proj)
     weight = torch.cat([projection.weight for projection in projections])
-    bias = None if part.q_proj.bias is None else torch.cat([projection.bias for projection in projections])
-    joined = F.linear(_rms_norm(x, layer.input_layernorm.weight, shared.eps), weight, bias)
-    q_norm, k_norm = (part.q_norm.weight, part.k_norm.weight) if hasattr(part, "q_norm") else (None, None)
-    q, k, v = _split_heads(joined, q_norm, k_norm, shared)
-    if chosen is not None:
-        q = q[:, *chosen]
+    bias = None if attention.q_proj.bias is None else torch.cat([projection.bias for projection in projections])
+    qkv = F.linear(_rms_norm(x, layer.input_layernorm.weight, shared.eps), weight, bias)
+    is_normed = hasattr(attention, "q_norm")
+    q_norm, k_norm = (attention.q_norm.weight, attention.k_norm.weight) if is_normed else (None, None)
+    q, k, v = _split_heads(qkv, q_norm, k_norm, shared)
     group = shared.num_heads // shared.num_kv_heads
     if group > 1:
         k, v = k.repeat_interleave(group, 0), v.repeat_interleave(group, 0)
-    if chosen is None and _torch_attends_faster(x.dtype):
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0)
+    if chosen is not None and blocks is not None:
+        q = q[:, chosen.rows, chosen.positions]
+    if blocks is not None:
+        attended = attend(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), blocks).view(q.shape)
     else:
-        mixed = attend(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), blocks).view(q.shape)
-    return mixed.permute(1, 2, 0, 3).flatten(2)
-
-
-def _torch_attends_faster(dtype: torch.dtype) -> bool:
-    """Torch's attention is made for AMX; elsewhere ours takes half the time in bfloat16 and the same in float32."""
-    return dtype == torch.bfloat16 and bool(torch.cpu.get_capabilities().get("amx_tile", False))
+        attended = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0)
+        if chosen is not None:
+            attended = attended[:, chosen.rows, chosen.positions]
+    return attended.permute(1, 2, 0, 3).flatten(2)
 
 
 def _feed_forward(layer: Any, x: Tensor, eps: float) -> Tensor:
     mlp = layer.mlp
     x = _rms_norm(x, layer.post_attention_layernorm.weight, eps)
-    read: Tensor = mlp.down_proj(F.silu(mlp.gate_proj(x)) * mlp.up_proj(x))
-    return read
+    output: Tensor = mlp.down_proj(F.silu(mlp.gate_proj(x)) * mlp.up_proj(x))
+    return output
 
 
-def _normed(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """x over the root mean square of its last dimension, and the inverse of that; worked out in float32 at least."""
+class _Normed(NamedTuple):
+    values: Tensor
+    """x over the root mean square of its last dimension, [..., d]."""
+    inverse: Tensor
+    """What x was multiplied with, [..., 1]."""
+
+
+def _normed(x: Tensor, eps: float) -> _Normed:
+    """Worked out in float32 at least."""
     wide = x.to(torch.promote_types(x.dtype, torch.float32), copy=True)
     squares = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide.dtype).square_()
     inverse = squares.div_(x.shape[-1]).add_(eps).rsqrt_()
-    return wide.mul_(inverse).to(x.dtype), inverse.to(x.dtype)
+    return _Normed(wide.mul_(inverse).to(x.dtype), inverse.to(x.dtype))
+
+
+def _grad_through_norm(grad: Tensor, normed: _Normed) -> Tensor:
+    """The gradient of x from that of `normed.values`, in whose place it is written."""
+    along = (grad * normed.values).mean(-1, keepdim=True)
+    return grad.sub_(normed.values * along).mul_(normed.inverse)
 
 
 class _RmsNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        normed, inverse = _normed(x, eps)
-        ctx.save_for_backward(normed, inverse, weight)
-        return normed * weight
+        normed = _normed(x, eps)
+        ctx.save_for_backward(*normed, weight)
+        return normed.values * weight
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-        normed, inverse, weight = ctx.saved_tensors
-        of_weight = (gradient * normed).flatten(0, -2).sum(0)
-        return _through_norm(gradient * weight, normed, inverse), of_weight, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        *saved, weight = ctx.saved_tensors
+        normed = _Normed(*saved)
+        grad_weight = (grad * normed.values).flatten(0, -2).sum(0)
+        return _grad_through_norm(grad * weight, normed), grad_weight, None
 
 
 _rms_norm: Callable[[Tensor, Tensor, float], Tensor] = _RmsNorm.apply
-"""x [..., hidden] over its root mean square, times the weight [hidden]."""
+"""x [..., d] over its root mean square, times the weight [d]."""
 
 
-def _through_norm(gradient: Tensor, normed: Tensor, inverse: Tensor) -> Tensor:
-    """The gradient of x from that of `normed` = x · inverse(x), in place."""
-    along = (gradient * normed).mean(-1, keepdim=True)
-    return gradient.sub_(normed * along).mul_(inverse)
-
-
-class _Heads(torch.autograd.Function):
+class _SplitHeads(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, joined: Tensor, q_norm: Tensor | None, k_norm: Tensor | None, shared: _Shared
+        ctx: Any, qkv: Tensor, q_norm: Tensor | None, k_norm: Tensor | None, shared: _Shared
     ) -> tuple[Tensor, Tensor, Tensor]:
         num_q, num_kv = shared.num_heads, shared.num_kv_heads
-        heads = joined.view(*joined.shape[:2], -1, shared.head_dim).permute(2, 0, 1, 3)  # [H + 2K, B, T, d]
+        heads = qkv.view(*qkv.shape[:2], -1, shared.head_dim).permute(2, 0, 1, 3)  # [H + 2K, B, T, d]
         qk = heads[: num_q + num_kv]
         if q_norm is not None and k_norm is not None:
-            normed, inverse = _normed(qk, shared.eps)
+            normed = _normed(qk, shared.eps)
             weight = torch.stack([q_norm] * num_q + [k_norm] * num_kv)[:, None, None]
-            ctx.save_for_backward(normed, inverse, weight)
-            qk = normed * weight
-        ctx.shared, ctx.shape = shared, joined.shape
+            ctx.save_for_backward(*normed, weight)
+            qk = normed.values * weight
+        ctx.shared, ctx.shape = shared, qkv.shape
         rotated = _rotated(qk, shared.cos, shared.sin)
         q, k = rotated[:num_q], rotated[num_q:]
         return q.mul_(shared.head_dim**-0.5), k, heads[num_q + num_kv :].contiguous()
@@ -164,26 +218,29 @@ class _Heads(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(
-        ctx: Any, of_q: Tensor, of_k: Tensor, of_v: Tensor
+        ctx: Any, grad_q: Tensor, grad_k: Tensor, grad_v: Tensor
     ) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
         shared: _Shared = ctx.shared
         num_q = shared.num_heads
-        of_joined = torch.empty(ctx.shape, dtype=of_q.dtype)
-        of_heads = of_joined.view(*ctx.shape[:2], -1, shared.head_dim).permute(2, 0, 1, 3)
-        of_qk = torch.cat([of_q * shared.head_dim**-0.5, of_k])
-        of_qk = _rotated(of_qk, shared.cos, -shared.sin)
-        of_q_norm = of_k_norm = None
+        grad_qk = torch.cat([grad_q * shared.head_dim**-0.5, grad_k])
+        grad_qk = _rotated(grad_qk, shared.cos, -shared.sin)
+        grad_q_norm = grad_k_norm = None
         if ctx.saved_tensors:
-            normed, inverse, weight = ctx.saved_tensors
-            of_weight = (of_qk * normed).sum((1, 2))  # [H + K, d]
-            of_q_norm, of_k_norm = of_weight[:num_q].sum(0), of_weight[num_q:].sum(0)
-            of_qk = _through_norm(of_qk * weight, normed, inverse)
-        of_heads[: len(of_qk)] = of_qk
-        of_heads[len(of_qk) :] = of_v
-        return of_joined, of_q_norm, of_k_norm, None
+            *saved, weight = ctx.saved_tensors
+            normed = _Normed(*saved)
+            grad_weight = (grad_qk * normed.values).sum((1, 2))  # [H + K, d]
+            grad_q_norm, grad_k_norm = grad_weight[:num_q].sum(0), grad_weight[num_q:].sum(0)
+            grad_qk = _grad_through_norm(grad_qk * weight, normed)
+        grad_qkv = torch.empty(ctx.shape, dtype=grad_q.dtype)
+        grad_heads = grad_qkv.view(*ctx.shape[:2], -1, shared.head_dim).permute(2, 0, 1, 3)
+        grad_heads[: len(grad_qk)] = grad_qk
+        grad_heads[len(grad_qk) :] = grad_v
+        return grad_qkv, grad_q_norm, grad_k_norm, None
 
 
-_split_heads: Callable[[Tensor, Tensor | None, Tensor | None, _Shared], tuple[Tensor, Tensor, Tensor]] = _Heads.apply
+_split_heads: Callable[[Tensor, Tensor | None, Tensor | None, _Shared], tuple[Tensor, Tensor, Tensor]] = (
+    _SplitHeads.apply
+)
 """The joint projection [B, T, (H + 2K) d] to q [H, B, T, d], k and v [K, B, T, d].
 
 Queries and keys are normed where there are weights [d] for it, and rotated; queries are scaled for attention.
@@ -191,10 +248,9 @@ Queries and keys are normed where there are weights [d] for it, and rotated; que
 
 
 def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """x [H, B, T, d] with the pairs of its halves turned by the angles of cos and sin [T, d], whose halves are equal."""
-    half = x.shape[-1] // 2
-    left, right = x[..., :half], x[..., half:]
-    cos, sin = cos[:, :half], sin[:, :half]
+    """Rotary embedding: x [..., T, d], whose pairs are its halves, turned by the angles of cos and sin [T, d]."""
+    half, angles = x.shape[-1] // 2, cos.shape[-1] // 2  # the same, or this raises
+    left, right, cos, sin = x[..., :half], x[..., half:], cos[:, :angles], sin[:, :angles]
     turned = torch.empty(x.shape, dtype=x.dtype)
     torch.mul(left, cos, out=turned[..., :half]).addcmul_(right, sin, value=-1)
     torch.mul(right, cos, out=turned[..., half:]).addcmul_(left, sin)
