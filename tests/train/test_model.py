@@ -292,15 +292,17 @@ def test_base_that_is_nowhere(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("dtype", "capabilities", "expected"),
     [
-        ("auto", {"avx2": True, "avx512_f": True, "avx512_bf16": True}, torch.bfloat16),
-        ("auto", {"avx2": True, "avx512_f": True, "avx512_bf16": False}, torch.float32),
+        ("auto", {"avx512_f": True, "avx512_bf16": True, "cpu_name": "AMD EPYC"}, torch.bfloat16),
+        ("auto", {"avx512_f": True, "avx512_bf16": False, "cpu_name": "AMD EPYC"}, torch.float32),
+        ("auto", {"avx512_bf16": True, "amx_tile": True, "cpu_name": "Intel Xeon"}, torch.bfloat16),
+        ("auto", {"avx512_bf16": True, "amx_tile": False, "cpu_name": "Intel Xeon"}, torch.float32),
         ("auto", {"neon": True, "bf16": True}, torch.float32),
         ("bfloat16", {"avx2": True}, torch.bfloat16),
         ("float32", {"avx512_bf16": True}, torch.float32),
     ],
 )
-def test_bfloat16_only_where_the_processor_multiplies_it(
-    monkeypatch: pytest.MonkeyPatch, dtype: Any, capabilities: dict[str, bool], expected: torch.dtype
+def test_bfloat16_only_where_the_processor_multiplies_it_faster(
+    monkeypatch: pytest.MonkeyPatch, dtype: Any, capabilities: dict[str, Any], expected: torch.dtype
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     assert model_module.dtype_of(PolicySettings(device="cpu", dtype=dtype)) == expected

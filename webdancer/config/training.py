@@ -37,8 +37,8 @@ class PolicySettings(Settings):
     the stages sft and rl do nothing, and only the other systems are evaluated."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the computation; the trained weights and the optimizer are float32. `auto` is bfloat16 on CUDA and on processors with
-    instructions for it (AVX512_BF16, AMX), else float32: without them bfloat16 is many times slower."""
+    """Of the computation; the trained weights and the optimizer are float32. `auto` is bfloat16 on CUDA and on processors
+    that multiply it faster (with AMX; AMD's with AVX512_BF16), else float32: elsewhere bfloat16 is slower, up to many times."""
     num_threads: int | None = Field(None, ge=1)
     """CPU threads; None takes torch's own number."""
     max_context: int = Field(2048, ge=64)
