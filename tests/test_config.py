@@ -146,6 +146,42 @@ def test_a_bare_name_is_a_packaged_configuration(tmp_path: Path, monkeypatch: py
         load_config(Path("tinny"))
 
 
+def test_a_file_says_only_what_it_changes_of_the_one_it_extends(tmp_path: Path) -> None:
+    found = load_config(write(tmp_path, 'extends = "tiny"\nrl.clip_high = 0.2\n[synth.num_questions]\ncount = 7\n'))
+    tiny = load_config(Path("tiny"))
+    num_questions = {**tiny.synth.num_questions, "count": 7}
+    assert found == tiny.model_copy(
+        update={
+            "rl": tiny.rl.model_copy(update={"clip_high": 0.2}),
+            "synth": tiny.synth.model_copy(update={"num_questions": num_questions}),
+        }
+    )
+    assert found.rl.groups_per_step != Config().rl.groups_per_step
+
+
+def test_a_chain_of_files_each_beside_the_one_that_extends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tiny").write_text('seed = 3\n[eval]\nsystems = ["sft", "rl"]\n')  # nearer than the one that ships
+    (tmp_path / "middle.toml").write_text('extends = "tiny"\nseed = 4\n')
+    monkeypatch.chdir(tmp_path.parent)
+    found = load_config(write(tmp_path, 'extends = "middle.toml"\n[eval]\nsystems = ["base"]\n'))
+    assert (found.seed, found.eval.systems) == (4, ("base",))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("extends = 3\n", "'extends': got 3, expected a file, or the name of one that ships"),
+        ('extends = "run.toml"\n', "'extends' leads back to the same file"),
+        (
+            'extends = "tinny"\n',
+            "/run.toml extends it: cannot read the config file tinny: No such file or directory; did you mean tiny?",
+        ),
+    ],
+)
+def test_extending_what_cannot_be(tmp_path: Path, text: str, expected: str) -> None:
+    assert expected in message_of(tmp_path, text)
+
+
 def test_all_settings_print_as_toml_that_reads_back(tmp_path: Path) -> None:
     tiny = load_config(Path("tiny"))
     endpoint = EndpointSettings(base_url="http://x/v1", model='a "b" \\ ü', max_tokens=3)

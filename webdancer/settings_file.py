@@ -33,26 +33,52 @@ def packaged_config(name: str) -> Path | None:
 def load_config(path: Path) -> Config:
     """Read a TOML file; a bare name without a file of that name is a configuration that ships with the package.
 
+    A file that begins with `extends = "tiny"` (or another name or file) says only what it changes.
+
     Raises:
         ConfigError: the file is missing or no TOML, a key is unknown, or a value does not fit.
     """
+    return parse_config(_read_toml(path), source=str(path))
+
+
+def _read_toml(path: Path, *, extended_by: tuple[Path, ...] = ()) -> dict[str, object]:
+    """What the file says, over what the file says that it extends."""
     if path.name == str(path) and not path.is_file():
         path = packaged_config(path.name) or path
+    if path.resolve() in extended_by:
+        raise ConfigError(f"{path}: 'extends' leads back to the same file")
     try:
-        text = path.read_text(encoding="utf-8")
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         names = [p.name for p in path.parent.glob("*.toml")]
         if path.name == str(path) and not path.suffix:
             names = [p.stem for p in _PACKAGED.glob("*.toml")]
         near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.4)
         hint = f"; did you mean {path.parent / near[0]}?" if near else ""
-        raise ConfigError(f"cannot read the config file {path}: {error.strerror}{hint}") from None
+        asked = f"{extended_by[-1]} extends it: " if extended_by else ""
+        raise ConfigError(f"{asked}cannot read the config file {path}: {error.strerror}{hint}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: it is not UTF-8 text ({error.reason})") from None
-    try:
-        return parse_config(tomllib.loads(text), source=str(path))
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
+    extends = values.pop("extends", None)
+    if extends is None:
+        return values
+    if not isinstance(extends, str):
+        raise ConfigError(f"{path}: 'extends': got {extends!r}, expected a file, or the name of one that ships")
+    beside = path.parent / extends
+    found = _read_toml(beside if beside.is_file() else Path(extends), extended_by=(*extended_by, path.resolve()))
+    return _merged(found, values)
+
+
+def _merged(old: dict[str, object], new: dict[str, object]) -> dict[str, object]:
+    """Tables key by key; of all else the new."""
+    merged = {**old, **new}
+    for key in old.keys() & new.keys():
+        left, right = old[key], new[key]
+        if isinstance(left, dict) and isinstance(right, dict):
+            merged[key] = _merged(left, right)
+    return merged
 
 
 def parse_config(values: dict[str, object], *, source: str) -> Config:
