@@ -167,6 +167,33 @@ def test_a_chain_of_files_each_beside_the_one_that_extends_it(tmp_path: Path, mo
     assert (found.seed, found.eval.systems) == (4, ("base",))
 
 
+LIVE = load_config(Path("live")).llm.default
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("max_concurrent = 4", LIVE.model_copy(update={"max_concurrent": 4})),
+        (
+            'model = "m"',
+            LIVE.model_copy(update={"model": "m", "price_prompt": 0.0, "price_cached": None, "price_completion": 0.0}),
+        ),
+        (
+            'base_url = "http://127.0.0.1:1/v1"\nmodel = "m"',
+            EndpointSettings(base_url="http://127.0.0.1:1/v1", model="m"),
+        ),
+    ],
+)
+def test_no_key_passes_to_another_endpoint_and_no_price_to_another_model(
+    tmp_path: Path, text: str, expected: EndpointSettings
+) -> None:
+    assert LIVE.api_key_env is not None
+    assert LIVE.price_prompt > 0
+    found = load_config(write(tmp_path, f'extends = "live"\n[llm]\nvary_wording = false\n[llm.default]\n{text}\n'))
+    assert found.llm.default == expected
+    assert (found.llm.vary_wording, found.web) == (False, load_config(Path("live")).web)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

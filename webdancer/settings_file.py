@@ -71,13 +71,22 @@ def _read_toml(path: Path, *, extended_by: tuple[Path, ...] = ()) -> dict[str, o
     return _merged(found, values)
 
 
-def _merged(old: dict[str, object], new: dict[str, object]) -> dict[str, object]:
-    """Tables key by key; of all else the new."""
+def _merged(old: dict[str, object], new: dict[str, object], *, of_endpoints: bool = False) -> dict[str, object]:
+    """Tables key by key, of all else the new.
+
+    No key passes to another endpoint and no price to another model: a section `[llm.…]` with `base_url` is taken whole, of
+    the old one's with `model` all but the prices.
+    """
     merged = {**old, **new}
-    for key in old.keys() & new.keys():
-        left, right = old[key], new[key]
-        if isinstance(left, dict) and isinstance(right, dict):
-            merged[key] = _merged(left, right)
+    for name in old.keys() & new.keys():
+        left, right = old[name], new[name]
+        if not isinstance(left, dict) or not isinstance(right, dict):
+            continue
+        if of_endpoints and "base_url" in right:
+            left = {}
+        elif of_endpoints and "model" in right:
+            left = {key: value for key, value in left.items() if not key.startswith("price_")}
+        merged[name] = _merged(left, right, of_endpoints=name == "llm")
     return merged
 
 
