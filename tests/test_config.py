@@ -93,6 +93,13 @@ def test_wrong_value_names_key_value_and_file(tmp_path: Path, text: str, key: st
     assert message_of(tmp_path, text).startswith(f"{tmp_path}/run.toml: '{key}': got {value}: ")
 
 
+@pytest.mark.parametrize("text", ['model = "gpt"', 'api_key_env = "KEY"', 'api_key_file = "key"'])
+def test_a_model_without_an_address_is_not_taken_for_the_scribe(tmp_path: Path, text: str) -> None:
+    message = message_of(tmp_path, f"[llm.default]\n{text}\n")
+    assert "'llm.default': got {" in message
+    assert "no base_url: set it" in message
+
+
 def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
     lines = message_of(tmp_path, "seeds = 1\n[world]\nnum_pages = 3\n").splitlines()
     assert len(lines) == 2
@@ -147,16 +154,21 @@ def test_a_bare_name_is_a_packaged_configuration(tmp_path: Path, monkeypatch: py
 
 
 def test_a_file_says_only_what_it_changes_of_the_one_it_extends(tmp_path: Path) -> None:
-    found = load_config(write(tmp_path, 'extends = "tiny"\nrl.clip_high = 0.2\n[synth.num_questions]\ncount = 7\n'))
     tiny = load_config(Path("tiny"))
-    num_questions = {**tiny.synth.num_questions, "count": 7}
-    assert found == tiny.model_copy(
-        update={
-            "rl": tiny.rl.model_copy(update={"clip_high": 0.2}),
-            "synth": tiny.synth.model_copy(update={"num_questions": num_questions}),
-        }
-    )
+    found = load_config(write(tmp_path, 'extends = "tiny"\nrl.clip_high = 0.2\n'))
+    assert found == tiny.model_copy(update={"rl": tiny.rl.model_copy(update={"clip_high": 0.2})})
     assert found.rl.groups_per_step != Config().rl.groups_per_step
+
+
+def test_a_table_within_a_section_is_taken_whole(tmp_path: Path) -> None:
+    """Else one endpoint would be asked with the key, and counted with the prices, of another."""
+    live = load_config(Path("live"))
+    assert live.llm.default.api_key_env is not None
+    assert live.llm.default.price_prompt > 0
+    text = 'extends = "live"\n[llm]\nvary_wording = false\n[llm.default]\nbase_url = "http://127.0.0.1:1/v1"\nmodel = "m"\n'
+    found = load_config(write(tmp_path, text))
+    assert found.llm.default == EndpointSettings(base_url="http://127.0.0.1:1/v1", model="m")
+    assert (found.llm.vary_wording, found.web) == (False, live.web)
 
 
 def test_a_chain_of_files_each_beside_the_one_that_extends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,45 +179,35 @@ def test_a_chain_of_files_each_beside_the_one_that_extends_it(tmp_path: Path, mo
     assert (found.seed, found.eval.systems) == (4, ("base",))
 
 
-LIVE = load_config(Path("live")).llm.default
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("max_concurrent = 4", LIVE.model_copy(update={"max_concurrent": 4})),
-        (
-            'model = "m"',
-            LIVE.model_copy(update={"model": "m", "price_prompt": 0.0, "price_cached": None, "price_completion": 0.0}),
-        ),
-        (
-            'base_url = "http://127.0.0.1:1/v1"\nmodel = "m"',
-            EndpointSettings(base_url="http://127.0.0.1:1/v1", model="m"),
-        ),
-    ],
-)
-def test_no_key_passes_to_another_endpoint_and_no_price_to_another_model(
-    tmp_path: Path, text: str, expected: EndpointSettings
+def test_what_is_extended_does_not_depend_on_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert LIVE.api_key_env is not None
-    assert LIVE.price_prompt > 0
-    found = load_config(write(tmp_path, f'extends = "live"\n[llm]\nvary_wording = false\n[llm.default]\n{text}\n'))
-    assert found.llm.default == expected
-    assert (found.llm.vary_wording, found.web) == (False, load_config(Path("live")).web)
+    expected = load_config(Path("reproduce"))  # extends tiny
+    (tmp_path / "tiny").write_text("seed = 3\n")
+    monkeypatch.chdir(tmp_path)
+    assert load_config(Path("reproduce")) == expected
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("extends = 3\n", "'extends': got 3, expected a file, or the name of one that ships"),
-        ('extends = "run.toml"\n', "'extends' leads back to the same file"),
+        ("extends = 3\n", "run.toml: 'extends': got 3, expected a file, or the name of one that ships"),
+        ('extends = "run.toml"\n', "run.toml: 'extends': 'run.toml' leads back to "),
+        ('extends = "around.toml"\n', "around.toml: 'extends': 'run.toml' leads back to "),
+        ('extends = "tinny"\n', "run.toml extends it: cannot read the config file "),
+        ('extends = "tinny"\n', "No such file or directory; did you mean tiny?"),
+        ('extends = "arond.toml"\n', "No such file or directory; did you mean around.toml?"),
+        ('extends = "wrong.toml"\n', "wrong.toml: unknown key 'crawl.max_page' (value 3)"),
+        ('extend = "tiny"\n', "unknown key 'extend' (value 'tiny'); nearest known key: 'extends'"),
         (
-            'extends = "tinny"\n',
-            "/run.toml extends it: cannot read the config file tinny: No such file or directory; did you mean tiny?",
+            '[rl]\nextends = "tiny"\n',
+            "unknown key 'rl.extends' (value 'tiny'); it must stand before the first [section]",
         ),
     ],
 )
 def test_extending_what_cannot_be(tmp_path: Path, text: str, expected: str) -> None:
+    (tmp_path / "around.toml").write_text('extends = "run.toml"\n')
+    (tmp_path / "wrong.toml").write_text("[crawl]\nmax_page = 3\n")
     assert expected in message_of(tmp_path, text)
 
 

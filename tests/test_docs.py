@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -50,10 +51,11 @@ def test_shown_settings_are_valid(tmp_path: Path) -> None:
         (name, block) for name, text in TEXT.items() for block in re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
     ]
     assert "README.md" in {name for name, _ in blocks}
-    path = tmp_path / "my.toml"
     for name, block in blocks:
+        path = tmp_path / name.replace("/", "-")
         path.write_text(block, encoding="utf-8")
-        assert load_config(path) != Config(), f"{name}: the block sets nothing"
+        extends = tomllib.loads(block).get("extends")
+        assert load_config(path) != (load_config(Path(extends)) if extends else Config()), f"{name} sets nothing"
 
 
 def test_shipped_settings_are_valid() -> None:

@@ -33,28 +33,32 @@ def packaged_config(name: str) -> Path | None:
 def load_config(path: Path) -> Config:
     """Read a TOML file; a bare name without a file of that name is a configuration that ships with the package.
 
-    A file that begins with `extends = "tiny"` (or another name or file) says only what it changes.
+    A file that begins with `extends = "tiny"` (a file beside it, or a name that ships) says only what it changes: its sections
+    go over the other file's, setting by setting. A table within a section, such as `[llm.default]`, is taken whole, so that
+    no key goes to another endpoint and no price to another model.
 
     Raises:
         ConfigError: the file is missing or no TOML, a key is unknown, or a value does not fit.
     """
+    if path.name == str(path) and not path.is_file():
+        path = packaged_config(path.name) or path
     return parse_config(_read_toml(path), source=str(path))
 
 
 def _read_toml(path: Path, *, extended_by: tuple[Path, ...] = ()) -> dict[str, object]:
-    """What the file says, over what the file says that it extends."""
-    if path.name == str(path) and not path.is_file():
-        path = packaged_config(path.name) or path
-    if path.resolve() in extended_by:
-        raise ConfigError(f"{path}: 'extends' leads back to the same file")
+    """What the file says, over what the file says that it extends.
+
+    Raises:
+        ConfigError: as `load_config`, of all but the file's own keys and values.
+    """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         names = [p.name for p in path.parent.glob("*.toml")]
-        if path.name == str(path) and not path.suffix:
+        if not path.suffix and (extended_by or path.name == str(path)):
             names = [p.stem for p in _PACKAGED.glob("*.toml")]
         near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.4)
-        hint = f"; did you mean {path.parent / near[0]}?" if near else ""
+        hint = f"; did you mean {near[0] if extended_by else path.parent / near[0]}?" if near else ""
         asked = f"{extended_by[-1]} extends it: " if extended_by else ""
         raise ConfigError(f"{asked}cannot read the config file {path}: {error.strerror}{hint}") from None
     except UnicodeDecodeError as error:
@@ -66,27 +70,17 @@ def _read_toml(path: Path, *, extended_by: tuple[Path, ...] = ()) -> dict[str, o
         return values
     if not isinstance(extends, str):
         raise ConfigError(f"{path}: 'extends': got {extends!r}, expected a file, or the name of one that ships")
-    beside = path.parent / extends
-    found = _read_toml(beside if beside.is_file() else Path(extends), extended_by=(*extended_by, path.resolve()))
-    return _merged(found, values)
-
-
-def _merged(old: dict[str, object], new: dict[str, object], *, of_endpoints: bool = False) -> dict[str, object]:
-    """Tables key by key, of all else the new.
-
-    No key passes to another endpoint and no price to another model: a section `[llm.…]` with `base_url` is taken whole, of
-    the old one's with `model` all but the prices.
-    """
-    merged = {**old, **new}
-    for name in old.keys() & new.keys():
-        left, right = old[name], new[name]
-        if not isinstance(left, dict) or not isinstance(right, dict):
-            continue
-        if of_endpoints and "base_url" in right:
-            left = {}
-        elif of_endpoints and "model" in right:
-            left = {key: value for key, value in left.items() if not key.startswith("price_")}
-        merged[name] = _merged(left, right, of_endpoints=name == "llm")
+    base = path.parent / extends
+    if not base.is_file():
+        base = packaged_config(extends) or base
+    chain = (*extended_by, path)
+    if any(base.resolve() == other.resolve() for other in chain):
+        raise ConfigError(f"{path}: 'extends': {extends!r} leads back to {base}")
+    merged = _read_toml(base, extended_by=chain)
+    parse_config(merged, source=str(base))  # its mistakes are its own
+    for name, value in values.items():
+        old = merged.get(name)
+        merged[name] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
     return merged
 
 
@@ -105,11 +99,12 @@ def parse_config(values: dict[str, object], *, source: str) -> Config:
             keys = [str(part) for part in problem["loc"]]
             key = ".".join(keys)
             if problem["type"] == "extra_forbidden":
-                known = _known_keys(keys[:-1])
+                known = [*_known_keys(keys[:-1]), *([] if keys[1:] else ["extends"])]
                 near = difflib.get_close_matches(keys[-1], known, n=1, cutoff=0.0)
-                lines.append(
-                    f"{source}: unknown key {key!r} (value {problem['input']!r}); nearest known key: {near[0]!r}"
-                )
+                hint = f"nearest known key: {near[0]!r}"
+                if keys[-1] == "extends":
+                    hint = "it must stand before the first [section]"
+                lines.append(f"{source}: unknown key {key!r} (value {problem['input']!r}); {hint}")
             else:
                 lines.append(f"{source}: {key!r}: got {problem['input']!r}: {problem['msg']}")
         raise ConfigError("\n".join(lines)) from None

@@ -294,8 +294,8 @@ def test_base_that_is_nowhere(tmp_path: Path) -> None:
     [
         ("auto", {"avx512_f": True, "avx512_bf16": True, "cpu_name": "AMD EPYC"}, torch.bfloat16),
         ("auto", {"avx512_f": True, "avx512_bf16": False, "cpu_name": "AMD EPYC"}, torch.float32),
-        ("auto", {"avx512_bf16": True, "amx_tile": True, "cpu_name": "Intel Xeon"}, torch.bfloat16),
-        ("auto", {"avx512_bf16": True, "amx_tile": False, "cpu_name": "Intel Xeon"}, torch.float32),
+        ("auto", {"avx512_bf16": True, "amx_bf16": True, "cpu_name": "Intel Xeon"}, torch.bfloat16),
+        ("auto", {"avx512_bf16": True, "amx_bf16": False, "cpu_name": "Intel Xeon"}, torch.float32),
         ("auto", {"neon": True, "bf16": True}, torch.float32),
         ("bfloat16", {"avx2": True}, torch.bfloat16),
         ("float32", {"avx512_bf16": True}, torch.float32),

@@ -1,8 +1,8 @@
 """Settings of the language models: the endpoint of each role, and the scribe that stands in for them."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
 from webdancer.config.base import Settings
 
@@ -38,6 +38,14 @@ class EndpointSettings(Settings):
     """Money for a million prompt tokens that the endpoint had cached; None: as `price_prompt`."""
     price_completion: float = Field(0.0, ge=0)
     """Money for a million completion tokens."""
+
+    @model_validator(mode="after")
+    def _has_an_address(self) -> Self:
+        if self.base_url == "scribe" and (self.model != "scribe" or self.api_key_env or self.api_key_file):
+            raise ValueError(
+                "a model or a key is named, but no base_url: set it (without one the built-in scribe answers)"
+            )
+        return self
 
 
 class ScribeFaultSettings(Settings):
