@@ -174,9 +174,9 @@ def test_learning_curves_are_drawn_where_there_are_numbers(opened: Opened) -> No
     labels = [svg.get_attribute("aria-label") for svg in opened.page.locator(".charts svg").all()]
     assert labels == ["SFT: loss", "DAPO: share of rollouts that are right"]
     loss = opened.page.locator("svg[aria-label='SFT: loss']")
-    # x from 52 to 388 over steps 1 to 3, y from 180 to 30 over losses 1 to 4
+    # x from 64 to 388 over steps 1 to 3, y from 180 to 30 over losses 1 to 4
     assert [path.get_attribute("d") for path in loss.locator("path[fill=none]").all()] == [
-        "M52.0 30.0L220.0 130.0L388.0 180.0", "M220.0 80.0"
+        "M64.0 30.0L226.0 130.0L388.0 180.0", "M226.0 80.0"
     ]  # fmt: skip
 
 

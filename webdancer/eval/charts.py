@@ -6,7 +6,7 @@ from html import escape
 from typing import NamedTuple
 
 _WIDTH, _HEIGHT = 400, 210
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 30, 30
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 30, 30
 _COLOURS = ("var(--mark)", "var(--good)", "var(--bad)", "var(--soft)")
 
 Points = Sequence[tuple[float, float]]
