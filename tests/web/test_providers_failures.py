@@ -14,6 +14,7 @@ from provider_servers import KEY, SPEAKERS, Answer, ProviderServer, breaks_off, 
 
 from webdancer.config import ProviderSettings
 from webdancer.errors import ConfigError
+from webdancer.keys import read_key
 from webdancer.web.protocol import SearchHit, ToolFailure
 from webdancer.web.providers import PROVIDERS, ProviderRefused, RefusalReason
 
@@ -217,6 +218,7 @@ async def test_dripping_server_times_out_too() -> None:
 
 @pytest.mark.parametrize("name", APIS)
 async def test_html_in_place_of_json(name: str) -> None:
+    read_key(env="SERPER_API_KEY", file=None, what="another provider")  # SearXNG reads none itself
     page = f"<!DOCTYPE html><html><script>var k='{KEY}'</script><body>Log in to the <b>hotel</b> network {KEY}</body></html>"
     async with ProviderServer(says(200, page, content_type="text/html")) as server:
         found = await failure(name, server)
