@@ -1,12 +1,14 @@
 """Throughput of the agent loop while the model is slow: many episodes at once against an ideal loop that costs nothing.
 
-    python benchmarks/loop.py [--episodes 512] [--latency-ms 200] [--turns 10]
+    python benchmarks/loop.py [--episodes 512] [--latency-ms 200] [--turns 10] [--waves 4]
 
 Every model call sleeps for the latency and returns a turn of the given script: search, visit, …, answer. Search, page
 reading and the summariser answer at once, from memory, so all that is measured beside the sleep is our own work: prompts,
-parsing, tools, transcript. The ideal takes as long as the episode whose calls sleep longest, however many there are; the
-ratio is ideal / measured. Two settings: every call takes the same time, so that all episodes want the processor at
-once, turn after turn (the worst case), and calls that differ by up to a fifth, as those of a real endpoint at least do.
+parsing, tools, transcript. The ideal takes as long as the sleeps alone, with every place taken at once by the next episode;
+the ratio is ideal / measured. Calls take the same time each, so that all episodes want the processor at once, turn after turn
+(the worst case), or differ by up to a fifth, as those of a real endpoint at least do. And there are as many episodes as places,
+so that all begin at one moment and the time until the last has begun is lost, or several waves of them for as many places, as
+in a run of sampling, evaluation or RL.
 The peers, in the same run: a thread an episode, as the authors' demo and most agents do it, here with our own turn of work and a
 model call that blocks; and bare `asyncio.sleep` calls, which show what asyncio itself costs.
 
@@ -16,6 +18,8 @@ Prints the figures and writes benchmarks/out/loop.json.
 import argparse
 import asyncio
 import gc
+import heapq
+import itertools
 import json
 import random
 import statistics
@@ -30,6 +34,7 @@ from webdancer.agent.tools import Toolbox
 from webdancer.config import AgentSettings
 from webdancer.llm.protocol import ChatReply, Message, Sampling
 from webdancer.records import CotMode, Page, Status
+from webdancer.synth.bounded import run_bounded
 from webdancer.web.protocol import SearchHit
 
 URL = "http://a.example/page"
@@ -85,12 +90,11 @@ class MemoryWeb:
         return PAGE
 
 
-async def run_ours(latencies_s: Latencies) -> None:
+async def run_ours(latencies_s: Latencies, places: int) -> None:
     web = MemoryWeb()
     toolbox = Toolbox(web, web, Summariser(), AgentSettings())
     model = SlowModel(latencies_s)
-
-    await asyncio.gather(*(play(model, toolbox, number) for number in range(len(latencies_s))))
+    await run_bounded(lambda number: play(model, toolbox, number), range(len(latencies_s)), concurrency=places)
 
 
 async def play(model: "SlowModel", toolbox: Toolbox, number: int) -> None:
@@ -118,30 +122,38 @@ class BlockingModel(SlowModel):
         return self._reply(turn, sampling)
 
 
-def run_threads(latencies_s: Latencies) -> None:
+def run_threads(latencies_s: Latencies, places: int) -> None:
     """A thread an episode, each with an event loop of its own in which nothing else runs."""
     web, model = MemoryWeb(), BlockingModel(latencies_s)
     toolbox = Toolbox(web, web, Summariser(), AgentSettings())
-    with ThreadPoolExecutor(len(latencies_s)) as threads:
+    with ThreadPoolExecutor(places) as threads:
         list(threads.map(lambda number: asyncio.run(play(model, toolbox, number)), range(len(latencies_s))))
 
 
-async def run_bare(latencies_s: Latencies) -> None:
+async def run_bare(latencies_s: Latencies, places: int) -> None:
     async def episode(calls: list[float]) -> None:
         for latency_s in calls:
             await asyncio.sleep(latency_s)
 
-    await asyncio.gather(*(episode(calls) for calls in latencies_s))
+    await run_bounded(episode, latencies_s, concurrency=places)
 
 
-def compare(latencies_s: Latencies, rounds: int) -> dict[str, dict[str, float]]:
-    """Both loops alternately; medians."""
-    ideal_s = max(sum(calls) for calls in latencies_s)
+def ideal_seconds(latencies_s: Latencies, places: int) -> float:
+    """Until the last episode ends, where nothing but sleep takes time and episodes begin in their order."""
+    free_at = [0.0] * places
+    for calls in latencies_s:
+        heapq.heapreplace(free_at, free_at[0] + sum(calls))
+    return max(free_at)
+
+
+def compare(latencies_s: Latencies, places: int, rounds: int) -> dict[str, dict[str, float]]:
+    """All sides alternately; medians."""
+    ideal_s = ideal_seconds(latencies_s, places)
     num_steps = sum(len(calls) for calls in latencies_s)
     sides: dict[str, Callable[[], None]] = {
-        "bare sleeps": lambda: asyncio.run(run_bare(latencies_s)),
-        "webdancer": lambda: asyncio.run(run_ours(latencies_s)),
-        "thread an episode": lambda: run_threads(latencies_s),
+        "bare sleeps": lambda: asyncio.run(run_bare(latencies_s, places)),
+        "webdancer": lambda: asyncio.run(run_ours(latencies_s, places)),
+        "thread an episode": lambda: run_threads(latencies_s, places),
     }
     rows: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
     for _ in range(rounds):
@@ -160,24 +172,28 @@ def compare(latencies_s: Latencies, rounds: int) -> dict[str, dict[str, float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--episodes", type=int, default=512)
+    parser.add_argument("--episodes", type=int, default=512, help="at once")
     parser.add_argument("--turns", type=int, default=10)
     parser.add_argument("--latency-ms", type=float, default=200.0)
+    parser.add_argument("--waves", type=int, default=4, help="of episodes, one behind the other")
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     gc.freeze()  # as the command line does
     result = {}
-    print(f"{args.episodes} episodes of {args.turns} turns, {args.latency_ms:.0f} ms a call; medians of {args.rounds}")
-    for setting, spread in (("same latency", 0.0), ("± 20 %", 0.2)):
+    print(
+        f"{args.episodes} episodes at once, of {args.turns} turns, {args.latency_ms:.0f} ms a call; medians of {args.rounds}"
+    )
+    for spread, waves in itertools.product((0.0, 0.2), (1, args.waves)):
+        setting = f"{args.episodes * waves} episodes, " + (f"± {spread:.0%}" if spread else "same latency")
         rng = random.Random(0)
         latencies_s = [
             [args.latency_ms / 1000 * rng.uniform(1 - spread, 1 + spread) for _ in range(args.turns)]
-            for _ in range(args.episodes)
+            for _ in range(args.episodes * waves)
         ]
-        for name, figures in compare(latencies_s, args.rounds).items():
+        for name, figures in compare(latencies_s, args.episodes, args.rounds).items():
             result[f"{setting}, {name}"] = figures
             print(
-                f"{setting:13} {name:12} {figures['share_of_ideal']:.1%} of ideal  {figures['cpu_ms_per_step']:.3f} ms CPU a step"
+                f"{setting:28} {name:18} {figures['share_of_ideal']:.1%} of ideal  {figures['cpu_ms_per_step']:.3f} ms CPU a step"
             )
     out = Path(__file__).parent / "out" / "loop.json"
     out.parent.mkdir(exist_ok=True)

@@ -139,6 +139,8 @@ def check_call(
 
 def _check_keys(arguments: dict[str, JsonValue], *, required: tuple[str, ...], optional: tuple[str, ...]) -> None:
     """Raise where a required argument is missing or an unknown one is given."""
+    if tuple(arguments) == required:  # as nearly always
+        return
     missing = [key for key in required if key not in arguments]
     unknown = [key for key in arguments if key not in (*required, *optional)]
     if missing:
@@ -149,6 +151,8 @@ def _check_keys(arguments: dict[str, JsonValue], *, required: tuple[str, ...], o
 
 def _strings(key: str, value: JsonValue) -> tuple[str, ...]:
     """One string or a list of them, as a tuple of stripped strings, none empty, each once."""
+    if isinstance(value, str) and (text := value.strip()):
+        return (text,)
     items = value if isinstance(value, list) else [value]
     texts = [item.strip() for item in items if isinstance(item, str)]
     if len(texts) < len(items) or not texts or not all(texts):
