@@ -69,7 +69,7 @@ class _BlockAttention(torch.autograd.Function):
         q, k, v, *kept = ctx.saved_tensors
         grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
         for (start, end, num_keys, _), probabilities in zip(ctx.blocks, kept, strict=True):
-            grad_attended = grad[:, start:end]
+            grad_attended = grad[:, start:end].contiguous()  # both products below would make it so
             grad_probabilities = torch.bmm(grad_attended, v[:, :num_keys].mT)
             grad_scores = torch.ops.aten._softmax_backward_data(grad_probabilities, probabilities, -1, q.dtype)
             grad_q[:, start:end] = torch.bmm(grad_scores, k[:, :num_keys])

@@ -57,7 +57,7 @@ class _Shared(NamedTuple):
     """What the layers of a pass have in common."""
 
     cos: Tensor  # [T, d]
-    sin: Tensor  # [T, d]
+    sin: Tensor  # [T, d], its first half negative
     eps: float
     num_heads: int
     num_kv_heads: int
@@ -87,11 +87,12 @@ def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
     num_rows, length = batch.token_ids.shape
     x = body.embed_tokens(batch.token_ids)  # [B, T, hidden]
     positions = torch.arange(length)[None]
-    cos, sin = body.rotary_emb(x, positions)
+    cos, sin = body.rotary_emb(x, positions)  # [1, T, d] each, twice the same half
+    half = sin.shape[-1] // 2
     *layers, last = body.layers
     shared = _Shared(
         cos=cos[0],
-        sin=sin[0],
+        sin=torch.cat([-sin[0, :, :half], sin[0, :, half:]], -1),
         eps=config.rms_norm_eps,
         num_heads=config.num_attention_heads,
         num_kv_heads=config.num_key_value_heads,
@@ -115,8 +116,8 @@ def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
 
 
 def _torch_attends_better(dtype: torch.dtype) -> bool:
-    """Torch's attention is made for AMX, and as fast as ours in float32; without AMX ours takes half its time in bfloat16."""
-    return dtype != torch.bfloat16 or bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+    """In float32 it is as fast as ours and keeps less; in bfloat16 ours is faster, with AMX and far more so without."""
+    return dtype != torch.bfloat16
 
 
 def _attention(
@@ -165,8 +166,9 @@ class _Normed(NamedTuple):
 
 def _normed(x: Tensor, eps: float) -> _Normed:
     """Worked out in float32 at least."""
-    wide = x.to(torch.promote_types(x.dtype, torch.float32), copy=True)
-    squares = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide.dtype).square_()
+    wide_type = torch.promote_types(x.dtype, torch.float32)
+    wide = x.to(wide_type, copy=True, memory_format=torch.contiguous_format)
+    squares = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_()
     inverse = squares.div_(x.shape[-1]).add_(eps).rsqrt_()
     return _Normed(wide.mul_(inverse).to(x.dtype), inverse.to(x.dtype))
 
@@ -204,16 +206,18 @@ class _SplitHeads(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         num_q, num_kv = shared.num_heads, shared.num_kv_heads
         heads = qkv.view(*qkv.shape[:2], -1, shared.head_dim).permute(2, 0, 1, 3)  # [H + 2K, B, T, d]
-        qk = heads[: num_q + num_kv]
+        qk, scale = heads[: num_q + num_kv], shared.head_dim**-0.5
         if q_norm is not None and k_norm is not None:
             normed = _normed(qk, shared.eps)
-            weight = torch.stack([q_norm] * num_q + [k_norm] * num_kv)[:, None, None]
+            weight = torch.stack([q_norm * scale] * num_q + [k_norm] * num_kv)[:, None, None]
             ctx.save_for_backward(*normed, weight)
             qk = normed.values * weight
-        ctx.shared, ctx.shape = shared, qkv.shape
         rotated = _rotated(qk, shared.cos, shared.sin)
         q, k = rotated[:num_q], rotated[num_q:]
-        return q.mul_(shared.head_dim**-0.5), k, heads[num_q + num_kv :].contiguous()
+        if q_norm is None:
+            q.mul_(scale)
+        ctx.shared, ctx.shape = shared, qkv.shape
+        return q, k, heads[num_q + num_kv :].contiguous()
 
     @staticmethod
     @once_differentiable
@@ -221,16 +225,19 @@ class _SplitHeads(torch.autograd.Function):
         ctx: Any, grad_q: Tensor, grad_k: Tensor, grad_v: Tensor
     ) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
         shared: _Shared = ctx.shared
-        num_q = shared.num_heads
-        grad_qk = torch.cat([grad_q * shared.head_dim**-0.5, grad_k])
-        grad_qk = _rotated(grad_qk, shared.cos, -shared.sin)
+        num_q, scale = shared.num_heads, shared.head_dim**-0.5
+        grad_qk = torch.empty((num_q + len(grad_k), *grad_q.shape[1:]), dtype=grad_q.dtype)
+        _rotated(grad_q, shared.cos, -shared.sin, out=grad_qk[:num_q])
+        _rotated(grad_k, shared.cos, -shared.sin, out=grad_qk[num_q:])
         grad_q_norm = grad_k_norm = None
         if ctx.saved_tensors:
             *saved, weight = ctx.saved_tensors
             normed = _Normed(*saved)
             grad_weight = (grad_qk * normed.values).sum((1, 2))  # [H + K, d]
-            grad_q_norm, grad_k_norm = grad_weight[:num_q].sum(0), grad_weight[num_q:].sum(0)
-            grad_qk = _grad_through_norm(grad_qk * weight, normed)
+            grad_q_norm, grad_k_norm = grad_weight[:num_q].sum(0) * scale, grad_weight[num_q:].sum(0)
+            grad_qk = _grad_through_norm(grad_qk.mul_(weight), normed)
+        else:
+            grad_qk[:num_q] *= scale
         grad_qkv = torch.empty(ctx.shape, dtype=grad_q.dtype)
         grad_heads = grad_qkv.view(*ctx.shape[:2], -1, shared.head_dim).permute(2, 0, 1, 3)
         grad_heads[: len(grad_qk)] = grad_qk
@@ -247,11 +254,7 @@ Queries and keys are normed where there are weights [d] for it, and rotated; que
 """
 
 
-def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary embedding: x [..., T, d], whose pairs are its halves, turned by the angles of cos and sin [T, d]."""
-    half, angles = x.shape[-1] // 2, cos.shape[-1] // 2  # the same, or this raises
-    left, right, cos, sin = x[..., :half], x[..., half:], cos[:, :angles], sin[:, :angles]
-    turned = torch.empty(x.shape, dtype=x.dtype)
-    torch.mul(left, cos, out=turned[..., :half]).addcmul_(right, sin, value=-1)
-    torch.mul(right, cos, out=turned[..., half:]).addcmul_(left, sin)
-    return turned
+def _rotated(x: Tensor, cos: Tensor, sin: Tensor, out: Tensor | None = None) -> Tensor:
+    """Rotary embedding: x [..., T, d], whose pairs are its halves, turned by the angles of `_Shared`'s cos and sin."""
+    swapped = x.roll(x.shape[-1] // 2, -1)
+    return torch.mul(x, cos, out=out).addcmul_(swapped, sin)
