@@ -17,7 +17,6 @@ Prints the figures and writes benchmarks/out/loop.json.
 
 import argparse
 import asyncio
-import gc
 import heapq
 import itertools
 import json
@@ -31,6 +30,7 @@ from pathlib import Path
 
 from webdancer.agent.loop import run_episode
 from webdancer.agent.tools import Toolbox
+from webdancer.collector import collect_rarely
 from webdancer.config import AgentSettings
 from webdancer.llm.protocol import ChatReply, Message, Sampling
 from webdancer.records import CotMode, Page, Status
@@ -178,7 +178,7 @@ def main() -> None:
     parser.add_argument("--waves", type=int, default=4, help="of episodes, one behind the other")
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
-    gc.freeze()  # as the command line does
+    collect_rarely()  # as the command line does
     result = {}
     print(
         f"{args.episodes} episodes at once, of {args.turns} turns, {args.latency_ms:.0f} ms a call; medians of {args.rounds}"

@@ -9,8 +9,8 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "webdancer"
 ROOMS = [
-    "fast_malloc", "records", "errors", "config", "settings_file", "keys", "store", "retries", "llm", "judge", "web", "calls",
-    "world", "agent", "scribe", "synth", "trajectories", "train", "eval", "serve", "pipeline", "cli",
+    "fast_malloc", "collector", "records", "errors", "config", "settings_file", "keys", "store", "retries", "llm", "judge", "web",
+    "calls", "world", "agent", "scribe", "synth", "trajectories", "train", "eval", "serve", "pipeline", "cli",
 ]  # fmt: skip
 BASE = {"records", "errors", "config", "keys", "store", "retries"}
 ALLOWED_ONLY = {"world": BASE, "web": BASE, "llm": BASE, "scribe": {*BASE, "llm", "judge", "agent"}}

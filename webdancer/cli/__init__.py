@@ -1,10 +1,10 @@
 """The command line: one thin subcommand a stage. Results go to stdout, progress and messages to stderr."""
 
-import gc
 import sys
 
 from webdancer.cli import asking, data, running, webs, world  # noqa: F401  # they register their subcommands
 from webdancer.cli.common import app, plain
+from webdancer.collector import collect_rarely
 from webdancer.errors import ConfigError, WebdancerError
 from webdancer.pipeline.progress import console
 
@@ -13,7 +13,7 @@ __all__ = ["app", "main"]
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 130 stopped by Ctrl-C."""
-    gc.freeze()  # what has been imported stays: the collector need not look through it again and again
+    collect_rarely()
     try:
         app()
     except WebdancerError as error:
