@@ -2,6 +2,7 @@
 
 import asyncio
 
+import numpy as np
 import pytest
 import torch
 from engine_toys import VOCAB, forward_logprobs, largest_gap, plain, some_ids, toy_engine, toy_model, until
@@ -11,8 +12,22 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 from webdancer.errors import ConfigError
 from webdancer.train import kv_cache
 from webdancer.train.engine import Generation, TorchEngine
+from webdancer.train.kv_cache import KVCache
+from webdancer.train.packing import Ints
 
 SYSTEM = some_ids(40, seed=1)
+
+
+def new_cache(num_rows: int, max_positions: int) -> KVCache:
+    return KVCache(
+        num_layers=2,
+        num_rows=num_rows,
+        num_heads=3,
+        head_dim=8,
+        max_positions=max_positions,
+        dtype=torch.float32,
+        device=torch.device("cpu"),
+    )
 
 
 async def play(engine: TorchEngine, model: PreTrainedModel, number: int) -> float:
@@ -50,41 +65,71 @@ async def test_logprobs_equal_a_forward_pass(family: str, changes: dict[str, obj
     assert engine.stats.num_moved_rows > 0
 
 
-async def test_a_cache_that_grows_keeps_what_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a GPU, where rows start short."""
+async def test_shelves_that_grow_and_shrink_keep_what_they_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     model = toy_model()
-    monkeypatch.setattr(kv_cache, "_first_positions", lambda max_positions, device: 10)
+    monkeypatch.setattr(kv_cache, "_ROUND", 4)
+    widths = set()
     async with toy_engine(model, max_batch=20, prefill_tokens=64) as engine:
-        start = engine._cache.width
+        fit = engine._cache.fit
+
+        def note(lengths: Ints) -> None:
+            fit(lengths)
+            widths.add(tuple(engine._cache.widths))
+
+        monkeypatch.setattr(engine._cache, "fit", note)
         gaps = await asyncio.gather(*(play(engine, model, number) for number in range(24)))
-    assert start == 128
-    assert engine._cache.width == 256 + 64
+        assert all(max(shelf) > 128 and len(set(shelf)) > 3 for shelf in zip(*widths, strict=True))
+        engine.sync(model)
+        assert engine._cache.widths == [4, 4]
+        gaps += [await play(engine, model, 30)]
     assert max(gaps) < 1e-5
 
 
+def test_a_cache_follows_the_lengths_of_its_rows() -> None:
+    cache = new_cache(num_rows=20, max_positions=1000)
+    assert cache.widths == [64, 64]
+    lengths = np.zeros(20, dtype=np.int64)
+    lengths[[3, 17]] = 100, 600
+    cache.fit(lengths)
+    assert cache.widths == [128, 640]  # a sixteenth more than needed, in steps of 64
+    assert [cache.reach(0, 100), cache.reach(16, 600), cache.reach(16, 400)] == [128, 640, 400]
+    keys, values = (torch.randn(2, 5, 3, 8), torch.randn(2, 5, 3, 8))  # [layers, tokens, heads, width]
+    rows, positions = np.array([3, 3, 17, 17, 19]), np.array([0, 99, 0, 599, 7])
+    for layer in range(2):
+        cache.write(layer, cache.parts(rows, positions), keys[layer], values[layer])
+    cache.permute({3: 17, 17: 3}, lengths.tolist())
+    lengths[[3, 17]] = 600, 100
+    cache.fit(lengths)
+    assert cache.widths == [640, 128]
+    for layer in range(2):
+        for row, position, token in ((17, 0, 0), (17, 99, 1), (3, 0, 2), (3, 599, 3), (19, 7, 4)):
+            held_keys, held_values = cache.block(layer, row, row + 1, position + 1)
+            assert torch.equal(held_keys[:, :, position], keys[layer, token])
+            assert torch.equal(held_values[:, position], values[layer, token])
+
+
 def test_a_cache_without_room_says_what_it_needs_and_what_to_lower() -> None:
-    # 2 x 3 layers x 1e12 rows x 2 heads x 16 x (256 + 64) positions x 4 bytes: more than any machine can address.
+    # 2 x 3 layers x 1e12 rows x 2 heads x 16 x 64 positions at first x 4 bytes: more than any machine can address.
     with pytest.raises(
-        ConfigError, match=r"1000000000000 rows of 320 positions take 228,881,835\.9 GiB, cpu has .* free"
+        ConfigError, match=r"1000000000000 rows of 64 positions take 45,776,367\.2 GiB, cpu has .* free"
     ):
         toy_engine(toy_model(), max_batch=10**12)
 
 
 async def test_a_cache_that_finds_no_room_to_grow_says_so_to_the_episodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    zeros, model = kv_cache._zeros, toy_model()
+    new_shelf, model = KVCache._new_shelf, toy_model()
 
-    def small_device(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-        if shape[-2] == 320:  # the values, when the keys have grown already
+    def small_device(cache: KVCache, width: int, num_kept: int = 0) -> object:
+        if width == 256:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return zeros(shape, dtype, device)
+        return new_shelf(cache, width, num_kept)
 
-    monkeypatch.setattr(kv_cache, "_first_positions", lambda max_positions, device: 10)
-    monkeypatch.setattr(kv_cache, "_zeros", small_device)
+    monkeypatch.setattr(KVCache, "_new_shelf", small_device)
     async with toy_engine(model, max_batch=20) as engine:
-        with pytest.raises(ConfigError, match=r"20 rows of 320 positions .*lower policy\.max_batch"):
+        with pytest.raises(ConfigError, match=r"16 rows of 256 positions .*lower policy\.max_batch"):
             await engine.generate(some_ids(200, seed=1), plain(4), session="long")
         assert await play(engine, model, 0) < 1e-5  # what fits goes on
-        monkeypatch.setattr(kv_cache, "_zeros", zeros)
+        monkeypatch.setattr(KVCache, "_new_shelf", new_shelf)
         generation = await engine.generate(some_ids(200, seed=1), plain(4), session="long")
         assert largest_gap(model, some_ids(200, seed=1), generation) < 1e-5
 

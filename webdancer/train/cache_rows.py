@@ -15,10 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from webdancer.train.drafts import WINDOW
-from webdancer.train.packing import Block, Ints
+from webdancer.train.packing import BLOCK, Block, Ints
 
-BLOCK = 16
-"""Rows whose attention is computed together, as far as the longest of them: more rows are more padding, fewer more calls."""
 _ROUND = 16
 """Lengths of blocks are multiples of it."""
 _MIN_SHARE = 8

@@ -149,7 +149,7 @@ class TorchEngine(TrainableEngine):
     def sync(self, model: PreTrainedModel) -> None:
         """Take over new weights. Nothing cached is valid any more; turns under way go on, computed anew from their tokens."""
         self._decoder.load(model)
-        self._rows.forget()
+        self._forget()
         self._drafter.reset()
         for request in self._running:
             request.source = None
@@ -182,7 +182,7 @@ class TorchEngine(TrainableEngine):
             except Exception as error:
                 if not isinstance(error, ConfigError):
                     _log.exception("a forward pass of the generation engine failed")
-                self._rows.forget()
+                self._forget()
                 self._fail(error)
             has_idle = len(self._open) > len(self._running) + len(self._queue)
             for _ in range(_NUM_TURNS_OF_LOOP if has_idle else 1):
@@ -271,6 +271,10 @@ class TorchEngine(TrainableEngine):
         queries = self._queries(decoding)
         num_queries = np.bincount(queries.rows, minlength=len(rows.num_known))
         blocks = rows.blocks(num_queries)
+        lengths = rows.num_cached + num_queries
+        for piece in pieces:
+            lengths[piece.row] += len(piece.ids)
+        self._cache.fit(lengths)
         logits = self._decoder.forward(queries, blocks, pieces, self._cache)
         for piece in pieces:
             rows.num_cached[piece.row] += len(piece.ids)
@@ -379,8 +383,13 @@ class TorchEngine(TrainableEngine):
         self._rows.release(session)
         self._drafter.forget(session)
         if self._deterministic and not self._open:  # a wave that is over leaves nothing to the next
-            self._rows.forget()
+            self._forget()
             self._drafter.reset()
+
+    def _forget(self) -> None:
+        """Nothing cached is valid any more."""
+        self._rows.forget()
+        self._cache.forget()
 
     def _fail(self, error: Exception) -> None:
         """Let every request know that it will get no answer."""

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 
 Ints = npt.NDArray[np.int64]
+BLOCK = 16
+"""Rows whose attention is computed together, as far as the longest of them: more rows are more padding, fewer more calls."""
 
 
 class Piece(NamedTuple):

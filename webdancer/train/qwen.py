@@ -110,23 +110,23 @@ class Decoder:
         """Logits [N, vocabulary] behind each of the N queries; keys and values of all tokens are written to the cache.
 
         Args:
-            queries: the earlier positions of their rows must be in the cache.
+            queries: the earlier positions of their rows must be in the cache, which has room for all (`KVCache.fit`).
             blocks: what attention of the queries covers.
             pieces: of rows without queries; their earlier positions must be in the cache too.
         """
         num = len(queries.ids)
-        ids, rows, positions = (self._tensor(values) for values in all_tokens(queries, pieces))
+        all_ids, rows, at = all_tokens(queries, pieces)
+        ids, positions = self._tensor(all_ids), self._tensor(at)
+        parts = cache.parts(rows, at)
         ends = list(accumulate((len(piece.ids) for piece in pieces), initial=num))
+        blocks = [block._replace(length=cache.reach(block.first, block.length)) for block in blocks]
         layout = lay_out(queries, blocks, self.device)
         masks = self._masks(layout, blocks)
-        ends_at = [block.length for block in blocks] + [piece.start + len(piece.ids) for piece in pieces]
-        cache.reserve(max(ends_at, default=0))
         rope = self._w.rope[positions] * self._scale  # [N, H + K, d/2]
         x = F.embedding(ids, self._w.embedding)  # [N + tokens of pieces, hidden]
         for index, layer in enumerate(self._w.layers):
             q, k, v = self._qkv(layer, x, rope)
-            cache.keys[index][rows, :, :, positions] = k
-            cache.values[index][rows, :, positions] = v
+            cache.write(index, parts, k, v)
             if index == self.num_layers - 1:
                 x, q, pieces = x[:num], q[:num], ()  # behind the last layer's keys and values nobody reads the pieces
             mixed = torch.empty_like(q)
@@ -166,8 +166,7 @@ class Decoder:
         for block, mask in zip(blocks, masks, strict=True):
             places = placed[start : start + block.num_places].view(-1, block.width, *q.shape[1:])  # [n, W, K, G, d]
             start += block.num_places
-            keys = cache.keys[index][block.first : block.end].flatten(0, 1)[:, :, : block.length]
-            values = cache.values[index][block.first : block.end].flatten(0, 1)[:, : block.length]
+            keys, values = cache.block(index, block.first, block.end, block.length)
             folded = places.transpose(1, 2).reshape(len(keys), -1, self.head_dim)
             mixed = torch.bmm(torch.baddbmm(mask, folded, keys).softmax(-1), values)
             places.transpose(1, 2).copy_(mixed.view(-1, self.num_kv_heads, block.width, *q.shape[2:]))
@@ -178,10 +177,11 @@ class Decoder:
         num, num_kv, group, head_dim = q.shape
         length = piece.start + num
         folded = q.permute(1, 2, 0, 3).reshape(num_kv, group * num, head_dim)
-        scores = torch.bmm(folded, cache.keys[index][piece.row, :, :, :length])
+        keys, values = cache.block(index, piece.row, piece.row + 1, length)
+        scores = torch.bmm(folded, keys)
         future = torch.full((num, num), -torch.inf, dtype=self.dtype, device=self.device).triu_(1)
         scores.view(num_kv, group, num, length)[..., piece.start :] += future
-        mixed = torch.bmm(scores.softmax(-1), cache.values[index][piece.row, :, :length])
+        mixed = torch.bmm(scores.softmax(-1), values)
         return mixed.view(num_kv, group, num, head_dim).permute(2, 0, 1, 3)
 
     def _close_layer(self, layer: _Layer, x: Tensor, mixed: Tensor) -> Tensor:
