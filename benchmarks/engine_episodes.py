@@ -157,17 +157,17 @@ async def compare(config: Config, arguments: argparse.Namespace) -> dict[str, li
     model = AutoModelForCausalLM.from_pretrained(arguments.policy, dtype=torch.bfloat16)  # in evaluation mode
     context = config.policy.max_context
 
-    def new_engine(max_draft: int) -> TorchEngine:
+    def new_engine(**changes: int) -> TorchEngine:
         return TorchEngine(
             model,
             stop_ids=tokens.stop_ids,
             max_context=context,
             max_batch=arguments.concurrency,
             dtype=torch.bfloat16,
-            max_draft=max_draft,
+            **changes,
         )
 
-    engines: dict[str, TorchEngine | GenerateEngine] = {"drafts": new_engine(4), "plain": new_engine(0)}
+    engines: dict[str, TorchEngine | GenerateEngine] = {"drafts": new_engine(), "plain": new_engine(max_draft=0)}
     if arguments.peer:
         engines["generate"] = GenerateEngine(model, tokens, context)
     qas = list(read_records(arguments.run / "rl_qa.jsonl", QA))

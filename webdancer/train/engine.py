@@ -66,7 +66,7 @@ class TorchEngine(TrainableEngine):
         device: torch.device | str = "cpu",
         deterministic: bool = False,
         prefill_tokens: int = 512,
-        max_draft: int = 4,
+        max_draft: int = 6,
     ) -> None:
         self.max_context = max_context
         self.stats = EngineStats()
